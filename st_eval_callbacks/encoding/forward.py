@@ -1,0 +1,182 @@
+"""Distinct texts through a standard model: longest first, in batches by token budget."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from .batches import collate, to_device, token_budget
+from .standard import device_of
+from .tokens import layout_of, preprocess, token_store, tokenise
+
+logger = logging.getLogger(__name__)
+
+# Texts in a batch whose features only the model can put together, so that their lengths are not known before.
+_OPAQUE_ROWS = 32
+# Short texts reach the budget late; more rows than this gain nothing.
+_MAX_ROWS = 8192
+
+
+@dataclass
+class Counters:
+    """What went through models.
+
+    Attributes:
+        num_requested: Inputs that evaluators asked for.
+        num_encoded: Inputs that a model encoded.
+        num_tokens: Tokens of the texts encoded by the fast path.
+        num_padded_tokens: Those tokens and the padding beside them.
+    """
+
+    num_requested: int = 0
+    num_encoded: int = 0
+    num_tokens: int = 0
+    num_padded_tokens: int = 0
+
+
+@dataclass
+class _Batch:
+    start: int
+    end: int
+    positions: Tensor
+    features: dict[str, Any]
+
+
+def encode_texts(
+    model: SentenceTransformer,
+    texts: list[str],
+    prompt: str | None,
+    task: str | None,
+    *,
+    batch_size: int | None,
+    autocast_dtype: torch.dtype | None,
+    event: int,
+    counters: Counters,
+    progress: Callable[[int], Any],
+) -> Tensor:
+    """Encode texts with the model in evaluation mode and without gradients; the caller sees to both.
+
+    Args:
+        model: A standard model.
+        texts: At least one text.
+        prompt: Text put before every input.
+        task: "query", "document" or None.
+        batch_size: Most texts in a batch; None for no limit but the token budget.
+        autocast_dtype: Compute in this type where torch deems it safe; None leaves that as it is.
+        event: Number of the evaluation.
+        counters: Counts what is encoded.
+        progress: Called with the number of texts of each batch done.
+
+    Returns:
+        (len(texts), d) embeddings in the order of the texts, whole: neither truncated nor normalised.
+    """
+    batches = _Batches(model, texts, prompt, task, batch_size, event)
+    kwargs = {} if task is None else {"task": task}
+    autocast: AbstractContextManager[Any] = nullcontext()
+    if autocast_dtype is not None:
+        autocast = torch.autocast(batches.device.type, dtype=autocast_dtype)
+    table: Tensor | None = None
+    batch = batches.prepare(0)
+    while batch is not None:
+        embeddings: Tensor | None = None
+        try:
+            with autocast:
+                embeddings = model(batch.features, **kwargs)["sentence_embedding"]
+        except torch.cuda.OutOfMemoryError:
+            if batch.end - batch.start == 1:
+                raise
+        if embeddings is None:
+            # Not inside the except block, whose traceback keeps the activations alive.
+            start, batch = batch.start, None
+            batch = batches.after_out_of_memory(start)
+            continue
+        # A GPU computes on while the next batch is put together.
+        upcoming = batches.prepare(batch.end)
+        if table is None:
+            table = embeddings.new_empty((len(texts), embeddings.shape[1]))
+        table[batch.positions.to(table.device)] = embeddings.to(table.dtype)
+        counters.num_encoded += batch.end - batch.start
+        counters.num_tokens += batches.num_tokens(batch.start, batch.end)
+        counters.num_padded_tokens += batches.num_padded_tokens(batch.start, batch.end)
+        progress(batch.end - batch.start)
+        batch = upcoming
+    assert table is not None
+    return table
+
+
+class _Batches:
+    """The batches of one call. Each is sized when it is prepared, so the budget may shrink on the way."""
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        texts: list[str],
+        prompt: str | None,
+        task: str | None,
+        batch_size: int | None,
+        event: int,
+    ) -> None:
+        self._model, self._texts, self._prompt, self._task = model, texts, prompt, task
+        self.device = device_of(model)
+        self._store = token_store(model)
+        self._layout = layout_of(model, prompt, task)
+        self._rows: list[bytes] = []
+        self._max_rows = batch_size or (_OPAQUE_ROWS if self._layout is None else _MAX_ROWS)
+        if self._layout is None:
+            lengths = np.array([len(text) for text in texts])
+        else:
+            self._rows = tokenise(model, self._layout, texts, prompt, task, event)
+            lengths = np.array([len(row) // 4 for row in self._rows])
+        # Longest first: if memory runs out it does so at once.
+        self._order = np.argsort(-lengths, kind="stable")
+        self._lengths = lengths[self._order]
+
+    def prepare(self, start: int) -> _Batch | None:
+        """The batch that begins at a text (counted from the longest), on the device; None after the last one."""
+        if start >= len(self._order):
+            return None
+        end = min(start + self._num_rows(start), len(self._order))
+        chosen = self._order[start:end]
+        if self._layout is None:
+            features = preprocess(self._model, [self._texts[i] for i in chosen], self._prompt, self._task)
+        else:
+            features = collate(self._layout, [self._rows[i] for i in chosen])
+        moved = to_device({**features, "": torch.from_numpy(chosen)}, self.device)
+        return _Batch(start, end, moved.pop(""), moved)
+
+    def after_out_of_memory(self, start: int) -> _Batch | None:
+        """The batch that begins at a text, after halving the budget."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self._store.num_halvings == 0:
+            logger.warning(
+                "Out of memory while encoding for an evaluation: batches become half as large, as often as needed. "
+                "The evaluation goes on; its values do not depend on it."
+            )
+        self._store.num_halvings += 1
+        return self.prepare(start)
+
+    def num_tokens(self, start: int, end: int) -> int:
+        """Tokens in a batch; 0 where they are not known."""
+        return 0 if self._layout is None else int(self._lengths[start:end].sum())
+
+    def num_padded_tokens(self, start: int, end: int) -> int:
+        """Tokens and padding in a batch; 0 where they are not known."""
+        if self._layout is None or self._layout.is_bag:
+            return self.num_tokens(start, end)
+        return int(self._lengths[start]) * (end - start)
+
+    def _num_rows(self, start: int) -> int:
+        rows = self._max_rows
+        if self._layout is not None:
+            budget = token_budget(self.device, self._layout.is_bag)
+            rows = min(rows, budget // max(int(self._lengths[start]), 1))
+        return max(rows >> self._store.num_halvings, 1)

@@ -1,0 +1,117 @@
+"""What one caller asks for, with everything resolved that says which inputs are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .fallback import encode_method
+from .options import EncodeOptions
+from .standard import is_standard, resolved_prompt, resolved_task
+
+
+@dataclass(frozen=True)
+class Request:
+    """Inputs for one model.
+
+    Attributes:
+        model: The model.
+        inputs: The inputs.
+        options: How they are encoded.
+        is_standard: Whether the fast path takes them: plain texts and a standard model.
+        prompt: The prompt's text for the fast path.
+        task: The task, None where the model treats all alike.
+        keys: What tells the inputs apart; None when they cannot be hashed.
+    """
+
+    model: Any
+    inputs: list[Any]
+    options: EncodeOptions
+    is_standard: bool
+    prompt: str | None
+    task: str | None
+    keys: Sequence[Hashable] | None
+
+    @classmethod
+    def of(cls, model: Any, inputs: Sequence[Any], options: EncodeOptions | None) -> Request:
+        """Resolve what a caller asks for.
+
+        Args:
+            model: A SentenceTransformer, or any object with its `encode`.
+            inputs: Texts, or whatever the model takes.
+            options: How they are encoded; None is the default.
+
+        Returns:
+            The request.
+
+        Raises:
+            TypeError: When `inputs` is a single text or the model has no `encode`.
+            ValueError: For a prompt name the model does not have.
+        """
+        if isinstance(inputs, str):
+            raise TypeError("inputs must be a list of texts, not a single text.")
+        options = options or EncodeOptions()
+        listed = inputs if isinstance(inputs, list) else list(inputs)
+        if all(isinstance(one, str) for one in listed):
+            if is_standard(model):
+                prompt, task = resolved_prompt(model, options), resolved_task(model, options)
+                return cls(model, listed, options, True, prompt, task, listed)
+            keys: Sequence[Hashable] | None = listed
+        else:
+            keys = _keys(listed)
+        _, task = encode_method(model, options.task)
+        return cls(model, listed, options, False, options.prompt, task, keys)
+
+    @property
+    def space_key(self) -> Hashable:
+        """Requests with the same key share embeddings."""
+        prompt_name = None if self.is_standard else self.options.prompt_name
+        return id(self.model), self.is_standard, self.prompt, prompt_name, self.task
+
+    def part(self, start: int, end: int) -> Request:
+        """The request for some of the inputs."""
+        keys = None if self.keys is None else self.keys[start:end]
+        return replace(self, inputs=self.inputs[start:end], keys=keys)
+
+    def joined(self, other: Request) -> Request:
+        """The request for both lists of inputs, in batches that suit both; both have keys and share a space."""
+        sizes = [size for size in (self.options.batch_size, other.options.batch_size) if size is not None]
+        options = replace(
+            self.options,
+            batch_size=min(sizes, default=None),
+            show_progress_bar=self.options.show_progress_bar or other.options.show_progress_bar,
+        )
+        keys = [*(self.keys or ()), *(other.keys or ())]
+        return replace(self, inputs=self.inputs + other.inputs, keys=keys, options=options)
+
+    def view(self, table: Tensor) -> Tensor:
+        """Rows as the options want them, from whole ones.
+
+        Args:
+            table: (U, d) whole embeddings.
+
+        Returns:
+            (U, min(d, truncate_dim)) embeddings: a slice of the table, or a copy where rows get length 1.
+        """
+        dim = self.options.truncate_dim
+        if dim is None:
+            own = getattr(self.model, "truncate_dim", None)
+            dim = own if isinstance(own, int) else None
+        if dim is not None:
+            table = table[:, :dim]
+        return torch.nn.functional.normalize(table, dim=1) if self.options.normalize else table
+
+
+def _keys(inputs: list[Any]) -> list[Hashable] | None:
+    # The type belongs to the key: 1, 1.0 and True are equal, and no model need treat them alike.
+    keys: list[Hashable] = [one if isinstance(one, str) else (type(one), one) for one in inputs]
+    try:
+        for key in keys:
+            hash(key)
+    except TypeError:
+        return None
+    return keys

@@ -1,0 +1,296 @@
+"""One evaluation event: whoever asks, a text is encoded once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from ..distributed import is_main_process
+from .fallback import encode_by_model
+from .forward import Counters, encode_texts
+from .options import Embeddings, EncodeOptions
+from .request import Request
+from .space import Space, free_memory
+from .state import evaluating, untouched
+
+# A stream encodes at least so many inputs at a time, however small its blocks: ordering by length needs a choice.
+_STREAM_CHUNK = 16384
+# Part of the free memory that embeddings of streamed inputs may take.
+_CACHE_SHARE = 0.25
+
+_EVENTS = itertools.count(1)
+
+
+class Session(Counters):
+    """Embeddings for one evaluation event, shared by all evaluators.
+
+    Each (text, resolved prompt, task) is encoded once: other similarity functions, truncations, normalisation and data
+    splits are views and slices of the same whole embedding. The weights must not change while a session is used.
+
+    Args:
+        show_progress_bar: Whether the main process shows a bar over the inputs it encodes, whatever the options say.
+        batch_size: Most inputs in a batch where the options say None; None lets the lengths decide.
+        autocast_dtype: Models compute in this type where torch deems it safe; None leaves that as it is.
+        cache_bytes: Most memory for embeddings of streamed inputs, in bytes, over all models; None takes a quarter of
+            what is free on the device. Inputs of `lookup` and `prefetch` are always kept.
+
+    Attributes:
+        num_requested: Inputs that evaluators asked for.
+        num_encoded: Inputs that a model encoded.
+        num_tokens: Tokens of the texts encoded by the fast path.
+        num_padded_tokens: Those tokens and the padding beside them.
+    """
+
+    def __init__(
+        self,
+        *,
+        show_progress_bar: bool = False,
+        batch_size: int | None = None,
+        autocast_dtype: torch.dtype | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
+        """Start empty."""
+        super().__init__()
+        self.show_progress_bar = show_progress_bar
+        self.batch_size = batch_size
+        self.autocast_dtype = autocast_dtype
+        self._cache_room = cache_bytes
+        self._event = next(_EVENTS)
+        self._spaces: dict[Hashable, Space] = {}
+
+    def lookup(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
+        """Embeddings of inputs, encoding those that nobody asked for before.
+
+        Args:
+            model: A SentenceTransformer, or any object with its `encode`.
+            inputs: P texts, or whatever the model takes.
+            options: How they are encoded.
+
+        Returns:
+            The table and the row of each input. Rows in the table may belong to others' inputs.
+
+        Raises:
+            TypeError: When `inputs` is a single text or the model has no `encode`.
+            ValueError: For an unknown prompt name, or a result that is not one row an input.
+        """
+        request = Request.of(model, inputs, options)
+        self.num_requested += len(request.inputs)
+        table, index = self._kept(request)
+        return Embeddings(request.view(table), index)
+
+    def prefetch(self, model: Any, requests: Sequence[tuple[Sequence[Any], EncodeOptions | None]]) -> None:
+        """Encode the union of what several lookups will ask for, ordered and batched as one.
+
+        Args:
+            model: A SentenceTransformer, or any object with its `encode`.
+            requests: Inputs and options of each lookup to come.
+
+        Raises:
+            TypeError: When inputs are a single text or the model has no `encode`.
+            ValueError: For an unknown prompt name, or a result that is not one row an input.
+        """
+        unions: dict[Hashable, Request] = {}
+        for inputs, options in requests:
+            request = Request.of(model, inputs, options)
+            if request.keys is not None:
+                earlier = unions.get(request.space_key)
+                unions[request.space_key] = request if earlier is None else earlier.joined(request)
+        for request in unions.values():
+            self._kept(request)
+
+    def stream(
+        self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None, block_size: int = 16384
+    ) -> Iterator[Tensor]:
+        """Embeddings of many inputs, block by block; only what fits the cache is kept.
+
+        Args:
+            model: A SentenceTransformer, or any object with its `encode`.
+            inputs: P texts, or whatever the model takes.
+            options: How they are encoded.
+            block_size: Rows in a block, at least 1; the last may be smaller.
+
+        Yields:
+            (block_size, d) embeddings in the order of the inputs.
+
+        Raises:
+            TypeError: When `inputs` is a single text or the model has no `encode`.
+            ValueError: For a block size below 1, an unknown prompt name, or a result that is not one row an input.
+        """
+        if block_size < 1:
+            raise ValueError(f"block_size={block_size}: at least 1.")
+        request = Request.of(model, inputs, options)
+        num_inputs = len(request.inputs)
+        self.num_requested += num_inputs
+        chunk_size = -(-_STREAM_CHUNK // block_size) * block_size
+        with self._bar(request, num_inputs) as bar:
+            for start in range(0, num_inputs, chunk_size):
+                part = request.part(start, start + chunk_size)
+                gather = self._chunk(part, num_inputs - start, bar.update)
+                for place in range(0, len(part.inputs), block_size):
+                    yield request.view(gather(place, place + block_size))
+
+    def _kept(self, request: Request) -> Embeddings:
+        """Whole embeddings of inputs, kept from now on unless they cannot be told apart."""
+        if not request.inputs:
+            return Embeddings(torch.empty(0, 0), torch.empty(0, dtype=torch.int64))
+        if request.keys is None:
+            with self._bar(request, len(request.inputs)) as bar:
+                table = self._encode(request, request.inputs, bar.update)
+            return Embeddings(table, torch.arange(len(table), device=table.device))
+        space = self._space(request)
+        missing = space.missing(request.keys)
+        if missing:
+            with self._bar(request, len(missing)) as bar:
+                fresh = self._encode(request, [request.inputs[place] for place in missing.values()], bar.update)
+            space.add(list(missing), fresh)
+        return Embeddings(space.table, space.index(request.keys))
+
+    def _chunk(self, request: Request, num_left: int, progress: Callable[[int], Any]) -> Callable[[int, int], Tensor]:
+        """Encode a chunk of a stream and say how to read whole rows of it in order."""
+        if request.keys is None:
+            table = self._encode(request, request.inputs, progress)
+            return lambda start, end: table[start:end]
+        keys, space = request.keys, self._space(request)
+        missing = space.missing(keys)
+        fresh = torch.empty(0, 0)
+        if missing:
+            fresh = self._encode(request, [request.inputs[place] for place in missing.values()], progress)
+        progress(len(keys) - len(missing))
+        if self._fits(space, fresh, num_left):
+            space.add(list(missing), fresh)
+            return lambda start, end: space.table.index_select(0, space.index(keys[start:end]))
+        places = {key: place for place, key in enumerate(missing)}
+        return lambda start, end: _mixed(space, keys[start:end], places, fresh)
+
+    def _fits(self, space: Space, fresh: Tensor, num_left: int) -> bool:
+        """Whether fresh rows of a stream may be kept; if so there is room for them, and for all those to come."""
+        if not len(fresh):
+            return True
+        if self._cache_room is None:
+            self._cache_room = int(free_memory(fresh.device) * _CACHE_SHARE)
+        row_bytes = fresh.shape[1] * fresh.element_size()
+        if len(fresh) * row_bytes > self._cache_room:
+            return False
+        space.reserve(max(min(num_left, self._cache_room // max(row_bytes, 1)), len(fresh)), fresh)
+        self._cache_room -= len(fresh) * row_bytes
+        return True
+
+    def _encode(self, request: Request, inputs: list[Any], progress: Callable[[int], Any]) -> Tensor:
+        """The one place where inputs meet a model: distinct inputs in, whole rows in the same order out."""
+        model, options = request.model, request.options
+        batch_size = options.batch_size or self.batch_size
+        with evaluating(model):
+            if request.is_standard:
+                return encode_texts(
+                    model,
+                    inputs,
+                    request.prompt,
+                    request.task,
+                    batch_size=batch_size,
+                    autocast_dtype=self.autocast_dtype,
+                    event=self._event,
+                    counters=self,
+                    progress=progress,
+                )
+            show = (options.show_progress_bar or self.show_progress_bar) and is_main_process()
+            settings = replace(options, batch_size=batch_size, show_progress_bar=show)
+            with self._autocast(model):
+                embeddings = encode_by_model(model, inputs, settings)
+            self.num_encoded += len(inputs)
+            return embeddings
+
+    def _space(self, request: Request) -> Space:
+        return self._spaces.setdefault(request.space_key, Space(request.model))
+
+    def _bar(self, request: Request, total: int) -> Any:
+        # A model's own encode shows its own bar.
+        show = request.is_standard and (request.options.show_progress_bar or self.show_progress_bar)
+        return tqdm(total=total, desc="Encoding", unit="text", disable=not (show and is_main_process()))
+
+    def _autocast(self, model: Any) -> AbstractContextManager[Any]:
+        if self.autocast_dtype is None:
+            return nullcontext()
+        device = getattr(model, "device", None)
+        kind = device.type if isinstance(device, torch.device) else "cpu"
+        return torch.autocast(kind, dtype=self.autocast_dtype)
+
+
+_OPEN: ContextVar[Session | None] = ContextVar("open_session", default=None)
+
+
+@contextmanager
+def session(
+    *,
+    show_progress_bar: bool = False,
+    batch_size: int | None = None,
+    autocast_dtype: torch.dtype | None = None,
+    cache_bytes: int | None = None,
+) -> Iterator[Session]:
+    """Open a session, or join the one that is open already, whose settings then hold.
+
+    Evaluators called by hand, in a `SequentialEvaluator` or by the callback so share what they encode. The weights
+    must not change inside.
+
+    Args:
+        show_progress_bar: See `Session`.
+        batch_size: See `Session`.
+        autocast_dtype: See `Session`.
+        cache_bytes: See `Session`.
+
+    Yields:
+        The session; one that was opened here is closed at the end and its embeddings are let go.
+    """
+    current = _OPEN.get()
+    if current is not None:
+        yield current
+        return
+    opened = Session(
+        show_progress_bar=show_progress_bar,
+        batch_size=batch_size,
+        autocast_dtype=autocast_dtype,
+        cache_bytes=cache_bytes,
+    )
+    token = _OPEN.set(opened)
+    try:
+        yield opened
+    finally:
+        _OPEN.reset(token)
+
+
+def encode_once(model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
+    """Embeddings for longer than an evaluation, as those of a fixed teacher; no session keeps or knows them.
+
+    Args:
+        model: A SentenceTransformer, or any object with its `encode`; left as it was.
+        inputs: P texts, or whatever the model takes.
+        options: How they are encoded.
+
+    Returns:
+        The table of the distinct inputs and the row of each input.
+
+    Raises:
+        TypeError: When `inputs` is a single text or the model has no `encode`.
+        ValueError: For an unknown prompt name, or a result that is not one row an input.
+    """
+    with untouched(model):
+        return Session().lookup(model, inputs, options)
+
+
+def _mixed(space: Space, keys: Sequence[Hashable], places: dict[Hashable, int], fresh: Tensor) -> Tensor:
+    """Rows of which some are kept and others were encoded for this chunk only."""
+    is_fresh = torch.tensor([key in places for key in keys])
+    rows = fresh.new_empty((len(keys), fresh.shape[1]))
+    fresh_places = torch.tensor([places[key] for key in keys if key in places], device=fresh.device)
+    rows[is_fresh.to(fresh.device)] = fresh.index_select(0, fresh_places)
+    kept = [key for key in keys if key not in places]
+    if kept:
+        rows[~is_fresh.to(fresh.device)] = space.table.index_select(0, space.index(kept))
+    return rows

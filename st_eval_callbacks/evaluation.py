@@ -1,0 +1,110 @@
+"""One evaluation event: the due evaluators, one after another, over shared encodings."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from .encoding import session, untouched
+from .tasks import EvaluationError, Task
+from .writers.model_card import card_data
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """What an event measured.
+
+    Attributes:
+        metrics: Value by log key without "eval_", for each evaluator that succeeded.
+        seconds: Seconds by evaluator, also of those that failed.
+        card_results: What the model card shows of each evaluator.
+    """
+
+    metrics: dict[Task, dict[str, float]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    card_results: dict[BaseEvaluator, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def merged(self) -> dict[str, float]:
+        """All metrics in one dict."""
+        return {key: value for metrics in self.metrics.values() for key, value in metrics.items()}
+
+
+def evaluate(
+    tasks: Sequence[Task],
+    model: Any,
+    *,
+    output_path: str | None,
+    epoch: float,
+    step: int,
+    show_progress_bar: bool = False,
+    batch_size: int | None = None,
+    on_error: str = "raise",
+) -> Outcome:
+    """Run evaluators on a model in training and leave it as it was.
+
+    Args:
+        tasks: The evaluators, in order.
+        model: The model.
+        output_path: Folder for what evaluators write, or None.
+        epoch: Passes over the training data done.
+        step: Optimizer steps done.
+        show_progress_bar: Whether encoding shows a bar.
+        batch_size: Most texts a batch for evaluators that leave it to us; None lets the lengths decide.
+        on_error: "raise", or "warn" to log a failed evaluator and go on.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        EvaluationError: When an evaluator failed and `on_error` is "raise".
+    """
+    outcome = Outcome()
+    with untouched(model), session(show_progress_bar=show_progress_bar, batch_size=batch_size):
+        for task in tasks:
+            inner = inner_evaluators(task.evaluator)
+            _forget(model, inner)
+            start = time.perf_counter()
+            try:
+                metrics = task.run(model, output_path, epoch, step)
+            except EvaluationError as error:
+                if on_error == "raise":
+                    raise
+                logger.warning("%s Training goes on (on_error='warn').", error, exc_info=error.__cause__)
+                metrics = None
+            outcome.seconds[task.name] = time.perf_counter() - start
+            if metrics is None:
+                continue
+            outcome.metrics[task] = metrics
+            stored = _stored(model, inner)
+            outcome.card_results.update(stored or {task.evaluator: metrics})
+    return outcome
+
+
+def inner_evaluators(evaluator: Any) -> list[BaseEvaluator]:
+    """An evaluator and all those inside it."""
+    inner = getattr(evaluator, "evaluators", ())
+    found = [evaluator]
+    for one in inner.values() if isinstance(inner, Mapping) else inner:
+        found += inner_evaluators(one)
+    return found
+
+
+def _forget(model: Any, evaluators: Sequence[BaseEvaluator]) -> None:
+    card = card_data(model)
+    for evaluator in evaluators if card is not None else ():
+        card.eval_results_dict.pop(evaluator, None)
+
+
+def _stored(model: Any, evaluators: Sequence[BaseEvaluator]) -> dict[BaseEvaluator, Mapping[str, float]]:
+    card = card_data(model)
+    if card is None:
+        return {}
+    return {one: dict(card.eval_results_dict[one]) for one in evaluators if one in card.eval_results_dict}

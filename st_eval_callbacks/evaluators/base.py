@@ -1,0 +1,233 @@
+"""What all evaluators share: name, keys, CSV, card, log lines. A task adds one `score(scorer)`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from ..encoding import EncodeOptions, session, untouched
+from ..scorers import Scorer, scorer_for
+from ..writers.files import safe_name
+from ..writers.tables import append_row
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluator(BaseEvaluator):
+    """Base of the bundled evaluators; a `BaseEvaluator` of sentence-transformers, so usable wherever one is.
+
+    A subclass says what it measures with `metric_keys` and `score`. It may also override `primary_key`, `csv_columns`,
+    `title`, `log_lines` and `write_extra`.
+
+    Args:
+        name: Put before every metric; any text.
+        batch_size: Most texts a batch. The class's default leaves the batches to the lengths of the texts.
+        show_progress_bar: Whether encoding shows a bar; None shows one when this logger shows INFO.
+        write_csv: Whether a call with `output_path` appends to the evaluator's CSV.
+        truncate_dim: Leading dimensions of the embeddings to use; None takes the model's own setting.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("dense",)
+    """Kinds of model this task makes sense for."""
+    default_batch_size: ClassVar[int] = 32
+
+    csv_file: str
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = False,
+        write_csv: bool = True,
+        truncate_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        if truncate_dim is not None and truncate_dim < 1:
+            raise ValueError(f"truncate_dim={truncate_dim}: at least 1, or None for all dimensions.")
+        batch_size = self.default_batch_size if batch_size is None else batch_size
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: at least 1.")
+        self.name = name
+        self.batch_size = batch_size
+        self.show_progress_bar = (
+            logger.getEffectiveLevel() <= logging.INFO if show_progress_bar is None else show_progress_bar
+        )
+        self.write_csv = write_csv
+        self.truncate_dim = truncate_dim
+
+    # -- what a task says --------------------------------------------------------------------------------------------
+
+    def metric_keys(self, scorer: Scorer) -> list[str]:
+        """Keys (without the name) that `score` will return for this scorer, before it runs."""
+        raise NotImplementedError(f"{type(self).__name__} must say which metrics it measures: metric_keys(scorer).")
+
+    def score(self, scorer: Scorer) -> dict[str, float]:
+        """Measure.
+
+        Args:
+            scorer: The model behind one interface.
+
+        Returns:
+            Value by key, without the name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must measure: score(scorer).")
+
+    def primary_key(self, scorer: Scorer, metrics: Mapping[str, float] | None = None) -> str:
+        """Key (without the name) of the metric that decides; `metrics` is None before the first run."""
+        return self.metric_keys(scorer)[0]
+
+    def csv_columns(self, scorer: Scorer) -> list[tuple[str, str]]:
+        """`(header, key)` of each column after `epoch,steps`."""
+        return [(key, key) for key in self.metric_keys(scorer)]
+
+    def title(self, when: str) -> str:
+        """The line logged before it runs; `when` is "" or says epoch and steps."""
+        return f"{type(self).__name__}: Evaluating the model on the {self.name} dataset{when}:"
+
+    def log_lines(self, scorer: Scorer, metrics: Mapping[str, float]) -> Sequence[str]:
+        """Lines logged once it ran."""
+        return [f"{key}: {value:.4f}" for key, value in metrics.items()]
+
+    def write_extra(self, output_path: Path, scorer: Scorer) -> None:
+        """Write more than the CSV into `output_path`, such as predictions."""
+
+    # -- what is the same for all ------------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """How messages name this evaluator."""
+        return f"{type(self).__name__}({self.name!r})" if self.name else type(self).__name__
+
+    def options(self, **given: Any) -> EncodeOptions:
+        """How texts are encoded: the evaluator's settings, and what is given here."""
+        settings: dict[str, Any] = {
+            "batch_size": None if self.batch_size == self.default_batch_size else self.batch_size,
+            "truncate_dim": self.truncate_dim,
+            "show_progress_bar": self.show_progress_bar,
+        }
+        return EncodeOptions(**{**settings, **given})
+
+    def scorer(self, model: Any) -> Scorer:
+        """The model behind the interface that tasks use.
+
+        Raises:
+            TypeError: When this task makes no sense for this kind of model.
+        """
+        scorer = scorer_for(model)
+        if scorer.kind not in self.kinds:
+            raise TypeError(
+                f"{type(self).__name__} does not fit {type(model).__name__} (a {scorer.kind} model); it takes models of "
+                f"kind {', '.join(self.kinds)}."
+            )
+        return scorer
+
+    def metric_names(self, model: Any) -> list[str]:
+        """Keys of the result for this model, known before it runs.
+
+        Args:
+            model: The model that will be evaluated.
+
+        Returns:
+            Keys with the name, as `evaluator(model)` returns them.
+
+        Raises:
+            TypeError: When this task makes no sense for this kind of model.
+        """
+        scorer = self.scorer(model)
+        self.primary_metric = self._named(self.primary_key(scorer))
+        return [self._named(key) for key in self.metric_keys(scorer)]
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """Evaluate a model.
+
+        Args:
+            model: A model of one of the kinds this task takes, or any object with its `encode`.
+            output_path: Folder for the CSV; None writes nothing.
+            epoch: Passes over the training data done; -1 outside of training.
+            steps: Optimizer steps done; -1 at the end of an epoch.
+
+        Returns:
+            Value by key. `primary_metric` is one of the keys.
+
+        Raises:
+            TypeError: When this task makes no sense for this kind of model.
+        """
+        scorer = self.scorer(model)
+        logger.info(self.title(self._when(epoch, steps)))
+        with untouched(model), session(show_progress_bar=self.show_progress_bar):
+            metrics = {key: float(value) for key, value in self.score(scorer).items()}
+        for line in self.log_lines(scorer, metrics):
+            logger.info(line)
+        primary = self.primary_key(scorer, metrics)
+        self.primary_metric = self._named(primary)
+        if output_path is not None:
+            self._write(Path(output_path), scorer, metrics, epoch, steps)
+        named = {self._named(key): value for key, value in metrics.items()}
+        self.store_metrics_in_model_card_data(model, named, epoch, steps)
+        return named
+
+    def store_metrics_in_model_card_data(
+        self, model: Any, metrics: dict[str, Any], epoch: float = 0, step: int = 0
+    ) -> None:
+        """Store the metrics for the model card; a model without a card is no error."""
+        if getattr(model, "model_card_data", None) is not None:
+            super().store_metrics_in_model_card_data(model, metrics, epoch, step)  # type: ignore[arg-type]
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Settings that the model card shows."""
+        return {} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim}
+
+    def _named(self, key: str) -> str:
+        return f"{self.name}_{key}" if self.name else key
+
+    def _when(self, epoch: float, steps: int) -> str:
+        when = ""
+        if epoch != -1:
+            when = f" after epoch {epoch}" if steps == -1 else f" in epoch {epoch} after {steps} steps"
+        return when if self.truncate_dim is None else f"{when} (truncated to {self.truncate_dim})"
+
+    def _write(
+        self, folder: Path, scorer: Scorer, metrics: Mapping[str, float], epoch: float, steps: int
+    ) -> None:
+        os.makedirs(folder, exist_ok=True)
+        if self.write_csv:
+            columns = self.csv_columns(scorer)
+            header = ["epoch", "steps", *(column for column, _ in columns)]
+            append_row(folder / safe_name(self.csv_file), header, [epoch, steps, *(metrics[key] for _, key in columns)])
+        self.write_extra(folder, scorer)
+
+
+def maximum(values: Sequence[float]) -> float:
+    """The largest value; NaN when any is NaN, whatever the order.
+
+    Examples:
+        >>> maximum([0.5, 0.7]), maximum([0.7, float("nan")]), maximum([float("nan"), 0.7])
+        (0.7, nan, nan)
+    """
+    return math.nan if any(math.isnan(value) for value in values) else max(values)
+
+
+def warn_nonfinite(label: str, num_nonfinite: int, total: int, what: str = "scores") -> None:
+    """The one warning of an evaluation that met NaN or infinity."""
+    logger.warning(
+        "%s: %d of %d %s are not finite (NaN or infinite), so the metrics they touch are NaN. Look at the model's "
+        "outputs: the learning rate, the loss, or half-precision overflow are the usual causes.",
+        label,
+        num_nonfinite,
+        total,
+        what,
+    )
+
+
+def warn_undefined(label: str, reason: str) -> None:
+    """The one warning of an evaluation whose metrics have no value."""
+    logger.warning("%s: a metric is undefined and reported as NaN: %s.", label, reason)

@@ -1,0 +1,37 @@
+"""Checks of what evaluators are given, before anything is encoded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence, Sized
+from typing import Any
+
+from ..kernels.similarity import SIMILARITY_NAMES
+
+
+def check_equal_lengths(label: str, **columns: Sized) -> None:
+    """Refuse empty columns and columns of different lengths.
+
+    Raises:
+        ValueError: Names the columns and their lengths.
+    """
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{label}: " + ", ".join(f"{n} {name}" for name, n in lengths.items()) + " must be as many.")
+    if not next(iter(lengths.values())):
+        raise ValueError(f"{label}: there is nothing to evaluate, {' and '.join(lengths)} are empty.")
+
+
+def check_similarity_names(label: str, names: Sequence[Any]) -> list[str]:
+    """Read names of similarity functions.
+
+    Raises:
+        ValueError: Says what was given, what is allowed and what was probably meant.
+    """
+    found = [str(getattr(name, "value", name)) for name in names]
+    for name in found:
+        if name not in SIMILARITY_NAMES:
+            near = difflib.get_close_matches(name, SIMILARITY_NAMES, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{label}: {name!r} is no similarity function; there is {', '.join(SIMILARITY_NAMES)}.{hint}")
+    return found

@@ -1,0 +1,1 @@
+"""Metric kernels: functions of tensors, without files, models, processes or logging."""

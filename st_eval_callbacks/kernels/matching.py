@@ -1,0 +1,106 @@
+"""Mutual best match of two lists of embeddings, as translation matching needs it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .product import full_precision
+from .similarity import QueryScorer, widen
+
+_BLOCK_ROWS, _BLOCK_COLUMNS = 512, 4096
+
+
+class Match(NamedTuple):
+    """Best matches of each row of one list in the other.
+
+    Attributes:
+        correct: (N,) bool, whether the best match has the right text.
+        best_index: (N,) int64, the first of the best matches.
+        best_score: (N,) cosine similarity of the best match; NaN if the row has a NaN score, whose index then counts.
+    """
+
+    correct: Tensor
+    best_index: Tensor
+    best_score: Tensor
+
+
+def match_accuracy(source: Tensor, target: Tensor, source_ids: Tensor, target_ids: Tensor) -> tuple[Match, Match]:
+    """Match each source with its most similar target and the reverse, by cosine similarity.
+
+    Row i of both lists belong together. A match is correct if the text at the first maximum equals the right text, so
+    that repeated texts count (as in sentence-transformers' ``TranslationEvaluator``). The (N, N) scores never exist as
+    a whole.
+
+    Args:
+        source: (N, d) embeddings.
+        target: (N, d) embeddings.
+        source_ids: (N,) ids of the source texts; equal texts have equal ids.
+        target_ids: (N,) ids of the target texts; equal texts have equal ids.
+
+    Returns:
+        The matches of the sources among the targets, and of the targets among the sources.
+
+    Raises:
+        ValueError: for shapes that don't fit.
+
+    Example:
+        >>> import torch
+        >>> source, target = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 2.0], [0.0, 3.0]])
+        >>> ids = torch.tensor([0, 1])
+        >>> forward, backward = match_accuracy(source, target, ids, ids)
+        >>> forward.correct, backward.best_index
+        (tensor([ True, False]), tensor([1, 1]))
+    """
+    if source.ndim != 2 or source.shape != target.shape:
+        raise ValueError(f"embeddings must be two (N, d), got {tuple(source.shape)} and {tuple(target.shape)}")
+    if source_ids.shape != source.shape[:1] or target_ids.shape != source.shape[:1]:
+        raise ValueError("source_ids and target_ids must have one id for each row")
+    num_rows = len(source)
+    with full_precision(source.device):
+        source, target = widen(source), widen(target)
+        dtype = torch.promote_types(source.dtype, target.dtype)
+        scorer = QueryScorer("cosine", source.to(dtype))
+        block = torch.zeros(_BLOCK_COLUMNS, source.shape[1], dtype=dtype, device=source.device)
+        buffer = block.new_empty(_BLOCK_ROWS * _BLOCK_COLUMNS)
+        forward, backward = _Best(num_rows, block), _Best(num_rows, block)
+        for first_column in range(0, num_rows, _BLOCK_COLUMNS):
+            columns = slice(first_column, min(first_column + _BLOCK_COLUMNS, num_rows))
+            width = columns.stop - first_column
+            # Padded to the full shape: odd tails round differently on some kernels.
+            block[:width] = target[columns]
+            block[width:] = 0
+            scorer.prepare(block)
+            for first_row in range(0, num_rows, _BLOCK_ROWS):
+                rows = slice(first_row, min(first_row + _BLOCK_ROWS, num_rows))
+                out = buffer[: (rows.stop - first_row) * _BLOCK_COLUMNS].view(-1, _BLOCK_COLUMNS)
+                scores = scorer.score(rows, block, out)[:, :width]
+                forward.update(scores, rows, first_column)
+                backward.update(scores.T, columns, first_row)
+        return forward.match(target_ids), backward.match(source_ids)
+
+
+class _Best:
+    """The first best match of each row while blocks pass in ascending order."""
+
+    def __init__(self, num_rows: int, like: Tensor) -> None:
+        self.scores = like.new_full((num_rows,), float("-inf"))
+        self.index = torch.zeros(num_rows, dtype=torch.int64, device=like.device)
+
+    def update(self, scores: Tensor, rows: slice, first_column: int) -> None:
+        """Take a block of (rows, B) scores."""
+        best = scores.amax(dim=1)
+        known = self.scores[rows]
+        # A tie keeps the earlier match; a NaN is kept for good, as in numpy's argmax.
+        better = ((best > known) | (best.isnan() & ~known.isnan())).nonzero().squeeze(1)
+        if len(better):
+            # Maxima are cheap and positions are not, so they are looked up only where the best changes.
+            self.scores[rows].index_copy_(0, better, best[better])
+            self.index[rows].index_copy_(0, better, scores.index_select(0, better).argmax(dim=1) + first_column)
+
+    def match(self, ids: Tensor) -> Match:
+        """Compare the best matches' texts with the right ones."""
+        ids = ids.to(self.index.device)
+        return Match(ids[self.index] == ids, self.index, self.scores)

@@ -1,0 +1,125 @@
+"""What is settled, and refused, before the first step."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import TrainerState, TrainingArguments
+
+from .schedule import Interval, Schedule
+from .selection import Selection, choose, known_names
+from .tasks import Task
+from .trainer_link import TrainerLink
+
+logger = logging.getLogger(__name__)
+
+_EACH_EPOCH = Interval.parse("1 epochs")
+_DEFAULT_BATCH_SIZE = 8  # what TrainingArguments has when nobody set it
+
+
+@dataclass
+class Plan:
+    """How evaluation runs in one call of `train()`.
+
+    Attributes:
+        selection: What decides the best.
+        owners: Evaluator by metric, as far as known; grows as evaluators run.
+        saves: Whether checkpoints are saved at all.
+        batch_size: The batch size that the arguments ask for, or None.
+    """
+
+    selection: Selection
+    owners: dict[str, Task]
+    saves: bool
+    batch_size: int | None
+
+
+def make_plan(
+    tasks: Sequence[Task],
+    link: TrainerLink,
+    args: TrainingArguments,
+    state: TrainerState,
+    *,
+    primary: str | None,
+    load_best_model_at_end: bool | None,
+    steps_per_epoch: float,
+) -> Plan:
+    """Check everything that can be known before training, and write into the arguments what they leave open.
+
+    Args:
+        tasks: The callback's evaluators; those without an interval get theirs here.
+        link: The trainer.
+        args: Its arguments; `metric_for_best_model`, `greater_is_better` and `load_best_model_at_end` may be set.
+        state: Its state at the start of training.
+        primary: The callback's `primary`.
+        load_best_model_at_end: The callback's own wish, or None for the argument's.
+        steps_per_epoch: Optimizer steps of one pass; infinite when unknown.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: When an interval never fires, a metric is unknown, keys collide, or arguments contradict.
+        TypeError: When an evaluator does not fit the kind of model.
+    """
+    for task in tasks:
+        if task.follows_trainer and args.eval_strategy == "no":
+            task.schedule = Schedule(_EACH_EPOCH, (), task.schedule.at_start, task.schedule.at_end)
+    _refuse_silent_schedules(tasks, state.max_steps, steps_per_epoch)
+    owners = known_names(tasks, link.model)
+    selection = choose(
+        tasks,
+        owners,
+        primary=primary,
+        stated=args.metric_for_best_model,
+        stated_greater_is_better=args.greater_is_better,
+        trainer_names=link.trainer_metric_names() if args.eval_strategy != "no" else set(),
+        trainer_measures_more=args.eval_strategy != "no" and link.measures_unknown_metrics,
+    )
+    if load_best_model_at_end is not None:
+        args.load_best_model_at_end = load_best_model_at_end
+    saves = args.save_strategy != "no"
+    if args.load_best_model_at_end and not saves:
+        raise ValueError(
+            "load_best_model_at_end needs a checkpoint of the best model, but save_strategy='no' saves none: "
+            "set save_strategy to 'best' (only new bests), 'steps' or 'epoch'."
+        )
+    if saves and args.save_total_limit == 1 and args.load_best_model_at_end:
+        logger.warning(
+            "save_total_limit=1 keeps only the best checkpoint once training ends: the last one, needed to train on "
+            "from the end, is deleted. save_total_limit=2 keeps both."
+        )
+    write_selection(args, selection)
+    batch_size = args.per_device_eval_batch_size
+    return Plan(selection, owners, saves, None if batch_size == _DEFAULT_BATCH_SIZE else batch_size)
+
+
+def write_selection(args: TrainingArguments, selection: Selection) -> None:
+    """Let the Trainer, and callbacks such as early stopping, decide by the same metric."""
+    if selection.log_key is not None:
+        args.metric_for_best_model = selection.log_key
+        args.greater_is_better = selection.greater_is_better
+
+
+def optimizer_steps_per_epoch(train_dataloader: Any, gradient_accumulation_steps: int) -> float:
+    """Optimizer steps of one pass over the data; infinite when its length is unknown."""
+    try:
+        return math.ceil(len(train_dataloader) / max(gradient_accumulation_steps, 1))
+    except TypeError:
+        return math.inf
+
+
+def _refuse_silent_schedules(tasks: Sequence[Task], max_steps: int, steps_per_epoch: float) -> None:
+    for task in tasks:
+        if task.schedule.never_fires(max_steps, steps_per_epoch):
+            length = f"{max_steps} steps"
+            if math.isfinite(steps_per_epoch):
+                length += f" ({max_steps / steps_per_epoch:.3g} epochs)"
+            raise ValueError(
+                f"the interval of the evaluator {task.name!r} ({task.schedule}) never fires: training has {length}. "
+                "Shorten it, or leave it out to run with the Trainer's evaluations and at the end."
+            )

@@ -1,0 +1,46 @@
+"""One adapter for each kind of model, so that a task is written once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
+
+from .dense import DenseScorer
+from .scorer import Scorer, SearchResult, Similarity
+
+__all__ = ["DenseScorer", "Scorer", "SearchResult", "Similarity", "scorer_for"]
+
+# The first class that a model is an instance of decides; None stands for a kind without an adapter.
+_ADAPTERS: list[tuple[type, Callable[[Any], Scorer] | None]] = [
+    (SparseEncoder, None),
+    (CrossEncoder, None),
+    (MultiVectorEncoder, None),
+    (SentenceTransformer, DenseScorer),
+]
+
+
+def scorer_for(model: Any) -> Scorer:
+    """The adapter for a model.
+
+    Args:
+        model: A model of sentence-transformers, or any object with `encode`.
+
+    Returns:
+        A scorer.
+
+    Raises:
+        TypeError: When no adapter fits.
+    """
+    adapter: Callable[[Any], Scorer] | None = DenseScorer
+    for kind, found in _ADAPTERS:
+        if isinstance(model, kind):
+            adapter = found
+            break
+    if adapter is None:
+        raise TypeError(
+            f"{type(model).__name__}: there is no adapter for this kind of model. SentenceTransformer models can be "
+            "evaluated, and objects with its encode."
+        )
+    return adapter(model)

@@ -1,0 +1,147 @@
+"""Models with one dense vector for an input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..encoding import Embeddings, EncodeOptions, session
+from ..kernels.similarity import check_similarity_name
+from ..kernels.similarity import pairwise as pairwise_scores
+from ..kernels.topk import StreamingSearch
+from .scorer import SearchResult, Similarity
+
+
+class DenseScorer:
+    """A SentenceTransformer, or any object with its `encode`, as a scorer.
+
+    Encoding goes through the session that is open; without one, each call opens its own.
+
+    Args:
+        model: The model.
+
+    Raises:
+        TypeError: When the model has no `encode`.
+    """
+
+    kind = "dense"
+
+    def __init__(self, model: Any) -> None:
+        """Check that the model can encode."""
+        if not callable(getattr(model, "encode", None)):
+            raise TypeError(f"{type(model).__name__} has no encode(inputs, ...), so it cannot embed texts.")
+        self.model = model
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """The model's own similarity function; "cosine" when it names none.
+
+        Raises:
+            ValueError: When the model names a function that does not exist.
+        """
+        name = getattr(self.model, "similarity_fn_name", None)
+        name = "cosine" if name is None else str(getattr(name, "value", name))
+        check_similarity_name(name)
+        return name
+
+    def embed(self, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
+        """Embeddings of P inputs.
+
+        Args:
+            inputs: The inputs.
+            options: How they are encoded.
+
+        Returns:
+            The table of distinct inputs and the row of each input.
+        """
+        with session() as current:
+            return current.lookup(self.model, inputs, options)
+
+    def pairwise(
+        self,
+        left: Sequence[Any],
+        right: Sequence[Any],
+        names: Sequence[str],
+        left_options: EncodeOptions | None = None,
+        right_options: EncodeOptions | None = None,
+    ) -> dict[str, Tensor]:
+        """Similarity of each pair under several functions.
+
+        Args:
+            left: P inputs.
+            right: P inputs.
+            names: Any of "cosine", "dot", "euclidean", "manhattan".
+            left_options: How the left side is encoded.
+            right_options: How the right side is encoded.
+
+        Returns:
+            (P,) scores by name, float32 or float64; distances are negated.
+
+        Raises:
+            ValueError: When the sides differ in length or a name is unknown.
+        """
+        for name in names:
+            check_similarity_name(name)
+        if len(left) != len(right):
+            raise ValueError(f"{len(left)} inputs on the left and {len(right)} on the right do not make pairs.")
+        with session() as current:
+            # Both sides in one go where they can be: batches of more even length, and one table.
+            current.prefetch(self.model, [(left, left_options), (right, right_options)])
+            first = current.lookup(self.model, left, left_options)
+            second = current.lookup(self.model, right, right_options)
+        return pairwise_scores(names, first.table, second.table, first.index, second.index)
+
+    def search(
+        self,
+        queries: Sequence[Any],
+        corpus: Sequence[Any],
+        k: int,
+        similarities: Mapping[str, Similarity],
+        *,
+        query_options: EncodeOptions | None = None,
+        corpus_options: EncodeOptions | None = None,
+        corpus_chunk_size: int = 50000,
+        track_ties: bool = False,
+        watch: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, SearchResult]:
+        """The k best documents for each query, the corpus passing once for all similarity functions.
+
+        Args:
+            queries: Q queries.
+            corpus: N documents; ties go to the one that stands first.
+            k: Hits to keep for each query, at least 1.
+            similarities: Similarity functions by the name of their result.
+            query_options: How queries are encoded; None encodes them as queries.
+            corpus_options: How documents are encoded; None encodes them as documents.
+            corpus_chunk_size: Most documents scored at once. The result does not depend on it.
+            track_ties: Whether to count the documents tied with the k-th hit.
+            watch: (W,) query and (W,) position in the corpus of pairs whose scores are wanted.
+
+        Returns:
+            What was found, by name.
+
+        Raises:
+            ValueError: When a similarity function is unknown or `k` is below 1.
+        """
+        query_options = query_options or EncodeOptions(task="query")
+        corpus_options = corpus_options or EncodeOptions(task="document")
+        with session() as current:
+            query_rows = current.lookup(self.model, queries, query_options).rows()
+            searches = {
+                name: StreamingSearch(query_rows, k, similarity, track_ties=track_ties, watch=watch)
+                for name, similarity in similarities.items()
+            }
+            for documents in current.stream(self.model, corpus, corpus_options, block_size=corpus_chunk_size):
+                for search in searches.values():
+                    search.add(documents)
+        return {
+            name: SearchResult(
+                hits=search.result(),
+                num_nonfinite=search.num_nonfinite,
+                num_tied=search.num_tied if track_ties else None,
+                watched_scores=search.watched_scores if watch is not None else None,
+            )
+            for name, search in searches.items()
+        }

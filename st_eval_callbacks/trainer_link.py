@@ -1,0 +1,194 @@
+"""How a callback reaches the trainer that runs it. The only room that knows."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from transformers import DefaultFlowCallback, Trainer, TrainerCallback
+
+logger = logging.getLogger(__name__)
+
+
+class TrainerLink:
+    """What a callback may ask of, and do to, its trainer.
+
+    Args:
+        trainer: The trainer that runs the callback.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    @classmethod
+    def from_stack(cls, callback: TrainerCallback) -> TrainerLink | None:
+        """Find the trainer among the callers of the event being handled.
+
+        Every event is fired by a method of the Trainer, but none of them hands the trainer over.
+
+        Args:
+            callback: The callback that was called.
+
+        Returns:
+            The link, or None when no trainer that has this callback is among the callers.
+        """
+        frame: types.FrameType | None = inspect.currentframe()
+        try:
+            while frame is not None:
+                caller = frame.f_locals.get("self")
+                if isinstance(caller, Trainer) and callback in getattr(caller, "callback_handler").callbacks:  # noqa: B009
+                    return cls(caller)
+                frame = frame.f_back
+        finally:
+            del frame
+        return None
+
+    @property
+    def model(self) -> Any:
+        """The model as the user made it, without wrappers for several processes."""
+        return self.trainer.model
+
+    @property
+    def in_training(self) -> bool:
+        """Whether `train()` is running."""
+        return bool(self.trainer.is_in_train)
+
+    @property
+    def output_dir(self) -> str:
+        """Where this run writes; a trial of a hyperparameter search has its own folder."""
+        trial = getattr(self.trainer, "_trial", None)
+        return cast(str, self.trainer._get_output_dir(trial)) if trial is not None else str(self.trainer.args.output_dir)
+
+    @property
+    def evaluates_by_itself(self) -> bool:
+        """Whether the Trainer has something of its own to evaluate."""
+        return self.trainer.eval_dataset is not None or getattr(self.trainer, "evaluator", None) is not None
+
+    @property
+    def own_evaluator(self) -> Any:
+        """The evaluator that was given to the trainer itself, or None."""
+        return getattr(self.trainer, "evaluator", None)
+
+    @property
+    def measures_unknown_metrics(self) -> bool:
+        """Whether the Trainer's own evaluation measures more than the loss."""
+        return self.own_evaluator is not None or self.trainer.compute_metrics is not None
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether a forward pass needs all processes (FSDP, ZeRO)."""
+        return bool(self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled)
+
+    def trainer_metric_names(self) -> set[str]:
+        """Names (without "eval_") of what the Trainer's own evaluation measures, as far as they can be known."""
+        dataset = self.trainer.eval_dataset
+        if dataset is None:
+            return set()
+        prefixes = [f"{name}_" for name in dataset] if isinstance(dataset, dict) else [""]
+        return {f"{prefix}{key}" for prefix in prefixes for key in ("loss", "runtime")}
+
+    def is_first_dataset(self, metrics: dict[str, float]) -> bool:
+        """Whether these metrics are those of the first of several eval datasets (or of the only one).
+
+        The Trainer fires one event a dataset and merges them; a metric put into two of them would be counted twice.
+        """
+        dataset = self.trainer.eval_dataset
+        if not isinstance(dataset, dict) or not dataset:
+            return True
+        return f"eval_{next(iter(dataset))}_runtime" in metrics
+
+    def place_callback(self, callback: TrainerCallback) -> None:
+        """Move the callback right behind `DefaultFlowCallback`.
+
+        There it sees the flags as the arguments want them, and reporters and early stopping come after it.
+        """
+        callbacks = self.trainer.callback_handler.callbacks
+        flow = [i for i, other in enumerate(callbacks) if isinstance(other, DefaultFlowCallback)]
+        callbacks.remove(callback)
+        callbacks.insert(flow[0] + 1 if flow else 0, callback)
+
+    def guard_best_metric(self) -> None:
+        """Keep `state.best_metric` None while nothing finite was measured.
+
+        The Trainer starts it at minus infinity, which is no JSON, and a first NaN would leave it there.
+        """
+        trainer = self.trainer
+        if getattr(trainer._determine_best_metric, "_keeps_none", False):
+            return
+        original = trainer._determine_best_metric
+
+        def determine_best_metric(metrics: dict[str, float], trial: Any) -> bool:
+            nothing_yet = trainer.state.best_metric is None
+            is_new_best = bool(original(metrics=metrics, trial=trial))
+            if nothing_yet and not is_new_best:
+                trainer.state.best_metric = None
+            return is_new_best
+
+        determine_best_metric._keeps_none = True  # type: ignore[attr-defined]
+        trainer._determine_best_metric = determine_best_metric  # type: ignore[method-assign]
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Send metrics to `log_history` and all reporters, leaving the control flags as they are.
+
+        `Trainer.log` clears `should_log`, which would swallow the training loss of this step.
+        """
+        with self._flags_kept():
+            self.trainer.log(entry)
+
+    def tell_others(self, metrics: dict[str, float], callback: TrainerCallback) -> None:
+        """Fire `on_evaluate` for all callbacks but this one, as for an evaluation of the Trainer.
+
+        Early stopping counts it and notebooks show it. A copy goes out: some callbacks take keys away.
+        """
+        handler = self.trainer.callback_handler
+        position = handler.callbacks.index(callback)
+        handler.callbacks.remove(callback)
+        try:
+            with self._flags_kept():
+                handler.on_evaluate(self.trainer.args, self.trainer.state, self.trainer.control, dict(metrics))
+        finally:
+            handler.callbacks.insert(position, callback)
+
+    @contextmanager
+    def _flags_kept(self) -> Iterator[None]:
+        control = self.trainer.control
+        kept = {name: getattr(control, name) for name in ("should_log", "should_evaluate", "should_save")}
+        try:
+            yield
+        finally:
+            for name, value in kept.items():
+                setattr(self.trainer.control, name, value)
+
+    def optimizer_to_eval(self) -> None:
+        """Let optimizers that keep two sets of weights (schedule-free) show the ones to evaluate.
+
+        The Trainer puts them back to training itself before the next step, and saves what is shown now.
+        """
+        optimizer = self.trainer.optimizer
+        if optimizer is not None and callable(getattr(optimizer, "eval", None)):
+            optimizer.eval()
+
+    def repair_best_checkpoint(self) -> None:
+        """Find the best checkpoint again after `output_dir` was moved or given relative to another folder."""
+        state = self.trainer.state
+        if not state.best_global_step:
+            return
+        known = state.best_model_checkpoint
+        if known is not None and os.path.isdir(known):
+            return
+        here = os.path.join(self.output_dir, f"checkpoint-{state.best_global_step}")
+        if os.path.isdir(here):
+            state.best_model_checkpoint = here
+        else:
+            logger.warning(
+                "the best checkpoint so far (step %s) is neither at %s nor at %s; it cannot be loaded at the end unless "
+                "a better one comes.",
+                state.best_global_step,
+                known,
+                here,
+            )

@@ -1,0 +1,65 @@
+"""Files that are never half written, and never lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a whole file so that a reader, or a crash, sees the old text or the new, nothing between.
+
+    Args:
+        path: Where to write; its folder is made when missing.
+        text: The new content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes private files; results are as readable as any other file of the run.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def set_aside(path: Path) -> Path | None:
+    """Keep an earlier file under the next free number: `results.csv` becomes `results.1.csv`, then `results.2.csv`.
+
+    Args:
+        path: The file to move.
+
+    Returns:
+        Its new path, or None when there was no such file.
+    """
+    if not path.exists():
+        return None
+    number = 1
+    while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    os.replace(path, kept)
+    return kept
+
+
+def safe_name(name: str) -> str:
+    """A file name made of any text: what could leave the folder, or no file system takes, becomes "_".
+
+    Examples:
+        >>> safe_name("nli/../dev: a"), safe_name("sts-dev_1.5")
+        ('nli_.._dev_ a', 'sts-dev_1.5')
+    """
+    cleaned = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name)
+    while len(cleaned.encode()) > 150:
+        cleaned = cleaned[:-1]
+    return cleaned

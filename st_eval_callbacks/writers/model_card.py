@@ -1,0 +1,78 @@
+"""The model card's numbers: those of the checkpoint they stand beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+
+def card_data(model: Any) -> Any:
+    """The model-card data of a model, or None when it has none."""
+    return getattr(model, "model_card_data", None)
+
+
+def set_results(model: Any, results: Mapping[BaseEvaluator, Mapping[str, float]], ours: Iterable[BaseEvaluator]) -> None:
+    """Let the card show these results of our evaluators and no others; what other evaluators stored stays.
+
+    Args:
+        model: The model whose card it is.
+        results: Metrics as the evaluator returned them.
+        ours: All evaluators of the callback.
+    """
+    card = card_data(model)
+    if card is None:
+        return
+    for evaluator in ours:
+        card.eval_results_dict.pop(evaluator, None)
+    card.eval_results_dict.update({evaluator: dict(metrics) for evaluator, metrics in results.items()})
+
+
+def add_training_row(model: Any, epoch: float, step: int, values: Mapping[str, float]) -> None:
+    """Put values into the training table's row of a step, which is made when missing."""
+    card = card_data(model)
+    if card is None:
+        return
+    for row in reversed(card.training_logs):
+        if row["Step"] == step:
+            row.update(values)
+            return
+    card.training_logs.append({"Epoch": epoch, "Step": step, **values})
+
+
+def rebuild_training_table(
+    model: Any, log_history: Sequence[Mapping[str, Any]], primary_metrics: Sequence[str]
+) -> None:
+    """Write the training table anew from the log, as it was when the checkpoint was saved.
+
+    sentence-transformers keeps the table in memory only, so a resumed run would start it empty.
+
+    Args:
+        model: The model whose card it is.
+        log_history: `state.log_history`.
+        primary_metrics: Log keys without "eval_" that the table shows.
+    """
+    card = card_data(model)
+    if card is None:
+        return
+    card.training_logs = []
+    for entry in log_history:
+        values: dict[str, Any] = {}
+        if "loss" in entry:
+            values["Training Loss"] = entry["loss"]
+        losses = {key: value for key, value in entry.items() if key.startswith("eval_") and key.endswith("_loss")}
+        if list(losses) == ["eval_loss"]:
+            values["Validation Loss"] = losses["eval_loss"]
+        else:
+            values.update({" ".join(key.split("_")[1:]): value for key, value in losses.items()})
+        values.update({name: entry[f"eval_{name}"] for name in primary_metrics if f"eval_{name}" in entry})
+        if values:
+            add_training_row(model, entry.get("epoch", 0.0), entry["step"], values)
+
+
+def add_evaluation_seconds(model: Any, seconds: float) -> None:
+    """Count time spent evaluating, which the card takes off the training time."""
+    card = card_data(model)
+    if card is not None and hasattr(card, "evaluation_duration"):
+        card.evaluation_duration += seconds

@@ -1,0 +1,80 @@
+"""`evaluation_results.csv`: the history of a run as one table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+from ..history import History
+from .files import replace_file, set_aside
+
+FILE_NAME = "evaluation_results.csv"
+
+
+def results_text(history: History, metric: str | None, greater_is_better: bool) -> str:
+    """The table: a row for each step at which anything ran, ascending.
+
+    Args:
+        history: What was measured.
+        metric: The metric that decides the best (log key without "eval_"), or None when none is known yet.
+        greater_is_better: Whether higher values of it are better.
+
+    Returns:
+        CSV text with columns `epoch,steps,seconds,is_best` and one a metric. Cells of evaluators that did not run at a
+        step are empty; undefined values are `nan`.
+    """
+    names = history.metric_names()
+    best_steps = {record.step for record in history.improvements(metric, greater_is_better)} if metric else set()
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["epoch", "steps", "seconds", "is_best", *names])
+    for record in history:
+        cells = ["" if name not in record.metrics else _cell(record.metrics[name]) for name in names]
+        seconds = f"{record.total_seconds:.4f}"
+        writer.writerow([_cell(record.epoch), record.step, seconds, int(record.step in best_steps), *cells])
+    return stream.getvalue()
+
+
+def write_results(folder: Path, history: History, metric: str | None, greater_is_better: bool) -> Path:
+    """Rewrite `evaluation_results.csv` whole; a reader sees the old table or the new.
+
+    Returns:
+        The path of the file.
+    """
+    path = folder / FILE_NAME
+    replace_file(path, results_text(history, metric, greater_is_better))
+    return path
+
+
+def keep_foreign_results(folder: Path, history: History) -> Path | None:
+    """Keep a table that the coming run would overwrite with less: an earlier run's, or one without these rows.
+
+    Args:
+        folder: Where `evaluation_results.csv` is.
+        history: What the coming run starts from; empty on a fresh run.
+
+    Returns:
+        Where the earlier file went, or None when it may be overwritten.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    if history and _steps_upto(path, history.records[-1].step) <= {record.step for record in history}:
+        return None
+    return set_aside(path)
+
+
+def _steps_upto(path: Path, step: int) -> set[int]:
+    steps: set[int] = set()
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            text = row.get("steps") or ""
+            if text.isdigit() and int(text) <= step:
+                steps.add(int(text))
+    return steps
+
+
+def _cell(value: float) -> str:
+    return "nan" if math.isnan(value) else repr(float(value))

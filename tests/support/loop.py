@@ -1,0 +1,131 @@
+"""A training loop of 4 steps an epoch, and evaluators that return listed values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from .models import tiny_model
+
+NUM_PAIRS = 32
+BATCH_SIZE = 8
+STEPS_PER_EPOCH = NUM_PAIRS // BATCH_SIZE
+WORDS = ["cat", "dog", "bird", "fish", "man", "woman", "child", "house"]
+
+
+class Fake(BaseEvaluator):
+    """Returns the value listed for the step it is called at, and remembers when it was called.
+
+    Args:
+        values: Value by step.
+        name: Put before the key.
+        metric: The key after the name.
+    """
+
+    def __init__(self, values: Mapping[int, float] | float = 0.5, name: str = "fake", metric: str = "score") -> None:
+        super().__init__()
+        self.values = values
+        self.name = name
+        self.primary_metric = f"{name}_{metric}"
+        self.steps: list[int] = []
+        self.weights: dict[int, dict[str, torch.Tensor]] = {}
+
+    def __call__(self, model: Any, output_path: Any = None, epoch: float = -1, steps: int = -1) -> dict[str, float]:
+        self.steps.append(steps)
+        self.weights.setdefault(steps, weights_of(model))
+        value = self.values if isinstance(self.values, (int, float)) else self.values[steps]
+        metrics = {self.primary_metric: value}
+        if hasattr(model, "model_card_data"):
+            self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
+        return metrics
+
+
+def at_steps(*values: float, every: int = 2) -> dict[int, float]:
+    """Values by step: the first at `every`, the next at twice that."""
+    return {every * (i + 1): value for i, value in enumerate(values)}
+
+
+def weights_of(model: Any) -> dict[str, torch.Tensor]:
+    """A copy of all weights."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def equal_weights(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two sets of weights are the same bit for bit."""
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def pairs(num_pairs: int = NUM_PAIRS) -> Dataset:
+    """Pairs of short texts."""
+    return Dataset.from_dict(
+        {
+            "anchor": [f"{WORDS[i % 8]} {WORDS[(i // 8) % 8]}" for i in range(num_pairs)],
+            "positive": [f"{WORDS[(i + 3) % 8]} {WORDS[(i // 4) % 8]}" for i in range(num_pairs)],
+        }
+    )
+
+
+def make_trainer(output_dir: Path | str, callbacks: list[Any] | None = None, **arguments: Any) -> Any:
+    """A trainer of a tiny model: 32 pairs, batch 8, 2 epochs, 8 steps.
+
+    `model`, `train_dataset`, `eval_dataset` and `evaluator` go to the trainer, everything else to its arguments.
+    """
+    for_trainer = {
+        name: arguments.pop(name) for name in ("train_dataset", "eval_dataset", "evaluator") if name in arguments
+    }
+    model = arguments.pop("model", None) or tiny_model()
+    settings: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "per_device_train_batch_size": BATCH_SIZE,
+        "num_train_epochs": 2,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "seed": 12,
+        "dataloader_pin_memory": False,
+        **arguments,
+    }
+    return SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(**settings),
+        train_dataset=for_trainer.pop("train_dataset", None) or pairs(),
+        loss=MultipleNegativesRankingLoss(model),
+        callbacks=callbacks,
+        **for_trainer,
+    )
+
+
+def checkpoints(output_dir: Path | str) -> list[int]:
+    """Steps of the checkpoints on disk, ascending."""
+    return sorted(int(path.name.rsplit("-", 1)[1]) for path in Path(output_dir).glob("checkpoint-*"))
+
+
+def strict_state(output_dir: Path | str, step: int) -> dict[str, Any]:
+    """A checkpoint's trainer state, refused when it is no strict JSON."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    path = Path(output_dir) / f"checkpoint-{step}" / "trainer_state.json"
+    state: dict[str, Any] = json.loads(path.read_text(), parse_constant=refuse)
+    return state
+
+
+def without_times(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A log without what differs from run to run: times, and the Trainer's closing line, which forgets resumed steps."""
+    return [
+        {key: value for key, value in entry.items() if not key.endswith(("runtime", "per_second"))}
+        for entry in log_history
+        if "train_loss" not in entry
+    ]
