@@ -6,24 +6,20 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from . import distributed, report
-from .evaluation import Outcome, evaluate, inner_evaluators
-from .history import EvalRecord, History, is_better
+from . import best, distributed
+from .evaluation import Outcome, evaluate
+from .history import EvalRecord, History
 from .plan import Plan, make_plan, optimizer_steps_per_epoch, write_selection
+from .run_record import RunRecord
 from .schedule import Interval, IntervalLike, Progress
 from .selection import refuse_same_keys, unknown_metric_message
 from .tasks import EvaluatorLike, Task, build_tasks
 from .trainer_link import TrainerLink
 from .writers import model_card
-from .writers.files import set_aside
-from .writers.results import keep_foreign_results, write_results
-from .writers.tables import drop_rows_after
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +27,21 @@ logger = logging.getLogger(__name__)
 class EvaluatorCallback(TrainerCallback):
     """Runs evaluators during training, keeps the best checkpoint and writes the results.
 
-    Pass it in `callbacks=[...]` or to `trainer.add_callback(...)`. Everything not said here is taken from the trainer's
-    arguments: `eval_strategy`, `eval_steps`, `eval_delay`, `eval_on_start`, `metric_for_best_model`,
+    Pass it in `callbacks=[...]` or to `trainer.add_callback(...)`. Everything not said here is taken from the
+    trainer's arguments: `eval_strategy`, `eval_steps`, `eval_delay`, `eval_on_start`, `metric_for_best_model`,
     `greater_is_better`, `load_best_model_at_end`, `save_strategy`, `per_device_eval_batch_size`, `disable_tqdm`.
 
     Args:
-        evaluators: One evaluator, a list, or `{name: evaluator}`; each a bundled one, one of sentence-transformers, any
-            callable with the same signature, or a `Scheduled(...)` around one.
+        evaluators: One evaluator, a list, or `{name: evaluator}`; each a bundled one, one of
+            sentence-transformers, any callable with the same signature, or a `Scheduled(...)` around one.
         every: Interval of those that have none of their own, such as 100 (steps), "0.25 epochs" or "10%". None follows
             the Trainer's evaluations; with `eval_strategy="no"` that is once an epoch and at the end.
         primary: Metric that decides the best, with or without "eval_". None takes `metric_for_best_model`, else the
             primary metric of the first evaluator.
-        load_best_model_at_end: None keeps the argument; True also works where `TrainingArguments` refuses to combine it.
-        early_stopping_patience: Stop after this many evaluations of the primary metric without improvement; None never.
+        load_best_model_at_end: None keeps the argument; True also works where `TrainingArguments` refuses
+            to combine it.
+        early_stopping_patience: Stop after this many evaluations of the primary metric without improvement;
+            None never.
         early_stopping_threshold: Least improvement that counts for the patience, >= 0.
         checkpoint_every: Interval of extra checkpoints to resume from, for `save_strategy="best"`.
         on_error: "raise", or "warn" to log a failed evaluator and train on.
@@ -82,7 +80,7 @@ class EvaluatorCallback(TrainerCallback):
         self._plan: Plan | None = None
         self._previous = Progress(0, 0.0, 1)
         self._saved_step = -1
-        self._card_results: dict[int, dict[BaseEvaluator, Mapping[str, float]]] = {}
+        self._record: RunRecord | None = None
 
     # -- the trainer -------------------------------------------------------------------------------------------------
 
@@ -106,7 +104,9 @@ class EvaluatorCallback(TrainerCallback):
         """All evaluations of the run so far, derived from the trainer's log."""
         return History() if self._link is None else History.from_log(self._link.trainer.state.log_history)
 
-    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Find the trainer."""
         self._connect()
 
@@ -124,7 +124,9 @@ class EvaluatorCallback(TrainerCallback):
 
     # -- before the first step ---------------------------------------------------------------------------------------
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Settle the plan, put the files in order, and run what is due before the first step."""
         link = self._connect()
         link.guard_best_metric()
@@ -140,11 +142,10 @@ class EvaluatorCallback(TrainerCallback):
         )
         self._previous = Progress(state.global_step, state.epoch or 0.0, state.max_steps)
         self._saved_step = state.global_step
-        self._card_results = {}
+        self._record = RunRecord(link, self.tasks, self._plan)
         if state.global_step > 0:
             self._resume(link, args, state)
-        if distributed.is_main_process():
-            self._order_files(link, state)
+        self._record.order_files(state.global_step)
         if state.global_step == 0:
             starts = [task for task in self.tasks if task.schedule.at_start or args.eval_on_start]
             self._evaluate(starts, args, state, control, trainer_evaluates=True)
@@ -156,40 +157,28 @@ class EvaluatorCallback(TrainerCallback):
         plan = self._require_plan()
         # The checkpoint's interval would otherwise win over the argument's.
         if args.eval_steps is not None and args.eval_strategy == "steps":
-            state.eval_steps = math.ceil(state.max_steps * args.eval_steps) if args.eval_steps < 1 else args.eval_steps
+            share = args.eval_steps < 1
+            state.eval_steps = math.ceil(state.max_steps * args.eval_steps) if share else int(args.eval_steps)
         metric = plan.selection.metric
         measured_here = metric is not None and (plan.selection.task is not None or self.history.values(metric))
         if metric is not None and measured_here:
-            best = self.history.best(metric, plan.selection.greater_is_better)
-            state.best_metric = None if best is None else best.metrics[metric]
-            state.best_global_step = None if best is None else best.step
-            if best is None or not (state.best_model_checkpoint or "").endswith(f"-{best.step}"):
+            found = self.history.best(metric, plan.selection.greater_is_better)
+            state.best_metric = None if found is None else found.metrics[metric]
+            state.best_global_step = None if found is None else found.step
+            if found is None or not (state.best_model_checkpoint or "").endswith(f"-{found.step}"):
                 state.best_model_checkpoint = None
         link.repair_best_checkpoint()
-        self._write_training_table(link, state)
-
-    def _order_files(self, link: TrainerLink, state: TrainerState) -> None:
-        folder = Path(link.output_dir)
-        history = self.history
-        kept = keep_foreign_results(folder, history)
-        if kept is not None:
-            logger.info("the results of an earlier run are kept as %s", kept)
-        tables = [folder / "eval" / name for task in self.tasks for name in task.csv_files()]
-        for table in tables:
-            if state.global_step == 0:
-                set_aside(table)
-            elif table.exists():
-                drop_rows_after(table, state.global_step)
-        if history:
-            self._write_results(link)
+        self._require_record().write_training_table()
 
     # -- during training ---------------------------------------------------------------------------------------------
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Run what is due at this step."""
         current = Progress(state.global_step, state.epoch or 0.0, state.max_steps)
         is_last = state.global_step >= state.max_steps or control.should_training_stop
-        # The Trainer evaluates a finished epoch only after it has saved this step; done now, the checkpoint knows of it.
+        # The Trainer evaluates a finished epoch only after it has saved this step; done now, its checkpoint knows.
         epoch_ends = is_last or abs(current.epoch - round(current.epoch)) < 1e-6
         after_epoch = args.eval_strategy == "epoch" and epoch_ends and args.eval_delay <= current.epoch
         self._step(args, state, control, current, is_last, control.should_evaluate or after_epoch)
@@ -197,9 +186,11 @@ class EvaluatorCallback(TrainerCallback):
             control.should_save = True
         self._previous = current
         if control.should_save:
-            self._keep_card_of(state.global_step)
+            self._require_record().keep_card_of(state.global_step)
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Run what became due with the end of the epoch: data without a length, an early stop."""
         is_last = state.global_step >= state.max_steps or control.should_training_stop
         epoch = state.epoch or 0.0
@@ -210,7 +201,7 @@ class EvaluatorCallback(TrainerCallback):
             control.should_save = True
         self._previous = current
         if control.should_save:
-            self._keep_card_of(state.global_step)
+            self._require_record().keep_card_of(state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Remember which step has a checkpoint."""
@@ -258,34 +249,22 @@ class EvaluatorCallback(TrainerCallback):
         link = self._connect()
         metrics = {} if metrics is None else metrics
         if not link.in_training:
-            metrics.update(self._measure(self.tasks, args, state).log_entry())
+            metrics.update(self._measure(self.tasks, args, state, write=False).log_entry())
             return
-        selection = self._require_plan().selection
-        primary = [] if selection.task is None else [selection.task]
+        plan = self._require_plan()
+        primary = [] if plan.selection.task is None else [plan.selection.task]
         followers = [task for task in self.tasks if task.follows_trainer or task in primary]
         self._evaluate(followers, args, state, control, trainer_evaluates=True)
         record = self.history.at(state.global_step)
         if link.is_first_dataset(metrics):
             metrics.update({} if record is None else record.log_entry())
-            self._require_primary(metrics)
+            best.require_primary(plan, metrics, tolerant=self.on_error == "warn")
         if state.global_step == 0:
             return
-        value = metrics.get(selection.log_key or "", math.nan)
-        best = math.nan if state.best_metric is None else state.best_metric
-        if is_better(value, best, selection.greater_is_better) and self._require_plan().saves:
+        if plan.saves and best.beats(metrics.get(plan.selection.log_key or "", math.nan), plan.selection, state):
             control.should_save = True
         if control.should_save:
-            self._keep_card_of(state.global_step)
-
-    def _require_primary(self, metrics: dict[str, float]) -> None:
-        selection = self._require_plan().selection
-        key = selection.log_key
-        if key is None or key in metrics:
-            return
-        if self.on_error == "warn" and selection.task is not None:
-            metrics[key] = math.nan
-            return
-        raise ValueError(unknown_metric_message(key, list(metrics)))
+            self._require_record().keep_card_of(state.global_step)
 
     # -- one evaluation ----------------------------------------------------------------------------------------------
 
@@ -299,7 +278,7 @@ class EvaluatorCallback(TrainerCallback):
         trainer_evaluates: bool,
     ) -> bool:
         """Run those that have not run at this step, and do all that follows from it; whether anything ran."""
-        link = self._connect()
+        link, plan = self._connect(), self._require_plan()
         record = self.history.at(state.global_step)
         waiting = [task for task in tasks if record is None or task.name not in record.seconds]
         if not waiting:
@@ -308,21 +287,30 @@ class EvaluatorCallback(TrainerCallback):
         result = self._measure(waiting, args, state)
         link.log({key: value if math.isfinite(value) else None for key, value in result.log_entry().items()})
         model_card.add_evaluation_seconds(link.model, result.total_seconds)
-        self._write_training_table(link, state)
+        self._require_record().write_training_table()
         if not trainer_evaluates:
-            self._decide(link, result, args, state, control)
-        self._stop_when_patience_ends(state, control)
-        if distributed.is_main_process():
-            self._write_results(link)
+            best.take_over(plan, result, link, self)
+        if self.early_stopping_patience is not None:
+            best.stop_after(
+                self.early_stopping_patience,
+                self.early_stopping_threshold,
+                plan.selection,
+                self.history,
+                state,
+                control,
+            )
+        self._require_record().write_results()
         return True
 
-    def _measure(self, tasks: list[Task], args: TrainingArguments, state: TrainerState) -> EvalRecord:
+    def _measure(
+        self, tasks: list[Task], args: TrainingArguments, state: TrainerState, *, write: bool = True
+    ) -> EvalRecord:
         link, step, epoch = self._connect(), state.global_step, state.epoch or 0.0
         main = distributed.is_main_process()
         outcome = evaluate(
             tasks,
             link.model,
-            output_path=os.path.join(link.output_dir, "eval") if main else None,
+            output_path=os.path.join(link.output_dir, "eval") if main and write else None,
             epoch=epoch,
             step=step,
             show_progress_bar=main and not args.disable_tqdm,
@@ -330,7 +318,8 @@ class EvaluatorCallback(TrainerCallback):
             on_error=self.on_error,
         )
         self._learn(outcome, args)
-        self._card_results.setdefault(step, {}).update(outcome.card_results)
+        if write:
+            self._require_record().add(step, outcome)
         return EvalRecord(step, epoch, outcome.merged, outcome.seconds)
 
     def _learn(self, outcome: Outcome, args: TrainingArguments) -> None:
@@ -346,125 +335,24 @@ class EvaluatorCallback(TrainerCallback):
                 raise ValueError(unknown_metric_message(str(plan.selection.metric), list(metrics)))
         write_selection(args, plan.selection)
 
-    def _decide(
-        self,
-        link: TrainerLink,
-        result: EvalRecord,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-    ) -> None:
-        """Take over a new best where the Trainer does not evaluate; where it does, it decides by itself."""
-        plan = self._require_plan()
-        metric = plan.selection.metric
-        if metric is None or metric not in result.metrics or result.step == 0:
-            return
-        # Others compare with the best so far, so they hear of the value before it is the best.
-        link.tell_others({**result.log_entry(), "epoch": result.epoch}, self)
-        best = math.nan if state.best_metric is None else state.best_metric
-        if not is_better(result.metrics[metric], best, plan.selection.greater_is_better):
-            return
-        state.best_metric = result.metrics[metric]
-        if plan.saves:
-            state.best_global_step = state.global_step
-            control.should_save = True
-
-    def _stop_when_patience_ends(self, state: TrainerState, control: TrainerControl) -> None:
-        selection = self._require_plan().selection
-        if self.early_stopping_patience is None or selection.metric is None or state.global_step == 0:
-            return
-        count = self.history.without_improvement(
-            selection.metric, selection.greater_is_better, self.early_stopping_threshold
-        )
-        if count >= self.early_stopping_patience and not control.should_training_stop:
-            logger.info("training stops: %d evaluations of %s without improvement.", count, selection.metric)
-            control.should_training_stop = True
-
-    # -- what is written ---------------------------------------------------------------------------------------------
-
-    def _write_results(self, link: TrainerLink) -> Path:
-        selection = self._require_plan().selection
-        return write_results(Path(link.output_dir), self.history, selection.metric, selection.greater_is_better)
-
-    def _write_training_table(self, link: TrainerLink, state: TrainerState) -> None:
-        primaries = [self._require_plan().selection.metric, *(self._primary_of(task) for task in self.tasks)]
-        own = getattr(link.own_evaluator, "primary_metric", None)
-        names = [name for name in dict.fromkeys([*primaries, own]) if isinstance(name, str)]
-        model_card.rebuild_training_table(link.model, state.log_history, names)
-
-    def _primary_of(self, task: Task) -> str | None:
-        owners = self._require_plan().owners
-        return task.primary_metric(name for name, owner in owners.items() if owner is task)
-
-    def _keep_card_of(self, step: int) -> None:
-        """Let the card that is saved now show what was measured at this step, and nothing older."""
-        ours = [one for task in self.tasks for one in inner_evaluators(task.evaluator)]
-        model_card.set_results(self._connect().model, self._card_results.get(step, {}), ours)
-
     # -- after the last step -----------------------------------------------------------------------------------------
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Let the card tell of the model that is left, and show the table."""
-        link, plan = self._connect(), self._require_plan()
+        plan = self._require_plan()
         loaded = args.load_best_model_at_end and state.best_model_checkpoint is not None
         step = (state.best_global_step or state.global_step) if loaded else state.global_step
-        self._fill_card(link, args, state, step, measure_missing=bool(loaded))
-        self._warn_of_best_baseline(plan)
-        if distributed.is_main_process() and self.history:
-            selection = plan.selection
-            report.show_summary(
-                self.history,
-                {task.name: primary for task in self.tasks if (primary := self._primary_of(task)) is not None},
-                selection.metric,
-                selection.greater_is_better,
-                Path(link.output_dir),
-                state.best_model_checkpoint,
-            )
+        record = self._require_record()
+        record.fill_card(step, state.epoch or 0.0, measure_missing=bool(loaded))
+        best.warn_of_best_baseline(plan.selection, self.history)
+        record.show_summary(state.best_model_checkpoint)
 
-    def _fill_card(
-        self, link: TrainerLink, args: TrainingArguments, state: TrainerState, step: int, *, measure_missing: bool
-    ) -> None:
-        results = dict(self._card_results.get(step, {}))
-        record = self.history.at(step)
-        missing = []
-        for task in self.tasks:
-            if any(one in results for one in inner_evaluators(task.evaluator)):
-                continue
-            logged = {} if record is None else self._metrics_of(task, record)
-            if logged:
-                results[task.evaluator] = logged
-            else:
-                missing.append(task)
-        if missing and measure_missing:
-            outcome = evaluate(missing, link.model, output_path=None, epoch=state.epoch or 0.0, step=step, on_error="warn")
-            results.update(outcome.card_results)
-        ours = [one for task in self.tasks for one in inner_evaluators(task.evaluator)]
-        model_card.set_results(link.model, results, ours)
-        self._write_training_table(link, state)
-
-    def _metrics_of(self, task: Task, record: EvalRecord) -> dict[str, float]:
-        owners = self._require_plan().owners
-        own = getattr(task.evaluator, "name", "") or task.prefix
-        return {
-            key: value
-            for key, value in record.metrics.items()
-            if owners.get(key) is task or (key not in owners and own and key.startswith(f"{own}_"))
-        }
-
-    def _warn_of_best_baseline(self, plan: Plan) -> None:
-        metric, greater = plan.selection.metric, plan.selection.greater_is_better
-        start = self.history.at(0)
-        if metric is None or start is None or metric not in start.metrics:
-            return
-        best = self.history.best(metric, greater)
-        after = math.nan if best is None else best.metrics[metric]
-        if not is_better(after, start.metrics[metric], greater) and math.isfinite(start.metrics[metric]):
-            logger.warning(
-                "no checkpoint beats the model before training: %s was %.4f at the start, %.4f at best after it.",
-                metric,
-                start.metrics[metric],
-                after,
-            )
+    def _require_record(self) -> RunRecord:
+        if self._record is None:
+            raise RuntimeError("EvaluatorCallback: training events arrived before on_train_begin.")
+        return self._record
 
     def _require_plan(self) -> Plan:
         if self._plan is None:

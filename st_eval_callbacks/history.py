@@ -149,7 +149,8 @@ class History:
     def without_improvement(self, metric: str, greater_is_better: bool, threshold: float = 0.0) -> int:
         """How many evaluations of a metric came since the last that improved the best by more than `threshold`.
 
-        Counts as transformers' `EarlyStoppingCallback` does: the best itself moves with every improvement, also a small one.
+        Counts as transformers' `EarlyStoppingCallback` does: the best itself moves with every improvement,
+        also a small one.
 
         Args:
             metric: Log key without "eval_".

@@ -116,7 +116,10 @@ def table_text(rows: Sequence[SummaryRow], title: str = "Evaluation", width: int
         from rich.table import Table
     except ImportError:
         widths = [max(len(line[i]) for line in [HEADER, *lines]) for i in range(len(HEADER))]
-        text = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in [HEADER, *lines]]
+        text = [
+            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+            for line in [HEADER, *lines]
+        ]
         return "\n".join([title, *text])
     table = Table(title=title, title_justify="left")
     for i, name in enumerate(HEADER):

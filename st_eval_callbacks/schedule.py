@@ -62,8 +62,8 @@ class Interval:
         """Read an interval.
 
         Args:
-            given: An int is optimizer steps; a float below 1 is a share of all steps, as in `TrainingArguments`; a string
-                is a number and a unit: "100 steps", "0.25 epochs", "10%", or short "100ba", "2ep", "0.1dur".
+            given: An int is optimizer steps; a float below 1 is a share of all steps, as in `TrainingArguments`; a
+                string is a number and a unit: "100 steps", "0.25 epochs", "10%", or short "100ba", "2ep", "0.1dur".
 
         Returns:
             The interval.

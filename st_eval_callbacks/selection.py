@@ -153,7 +153,8 @@ def unknown_metric_message(metric: str, allowed: Sequence[str]) -> str:
         name for name in allowed if name.endswith(f"_{metric}") or metric.endswith(f"_{name}")
     ]
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"the metric {metric!r} that decides the best model is measured by no evaluator.{hint} There is: {list(allowed)}."
+    said = f"the metric {metric!r} that decides the best model is measured by no evaluator."
+    return f"{said}{hint} There is: {list(allowed)}."
 
 
 def _direction(metric: str | None, task: Task | None, stated: bool | None) -> bool:

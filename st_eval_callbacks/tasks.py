@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ EvaluatorLike: TypeAlias = "Callable[..., float | dict[str, float]] | BaseEvalua
 class EvaluationError(Exception):
     """An evaluator failed; says which and at which step, and carries what it raised as its cause.
 
-    It is no `RuntimeError` and repeats no message: transformers' `auto_find_batch_size` reads an out-of-memory message in a
-    `RuntimeError` as a sign to start training anew with smaller batches.
+    It is no `RuntimeError` and repeats no message: transformers' `auto_find_batch_size` reads an out-of-memory message
+    in a `RuntimeError` as a sign to start training anew with smaller batches.
     """
 
 
@@ -63,7 +64,7 @@ class CallableEvaluator(BaseEvaluator):
     """
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.function = function
         self.name = name
 
@@ -89,7 +90,7 @@ class Task:
     """
 
     name: str
-    evaluator: Callable[..., Any]
+    evaluator: BaseEvaluator
     schedule: Schedule
     prefix: str = ""
 
@@ -107,7 +108,8 @@ class Task:
     def key(self, metric: str) -> str:
         """The log key (without "eval_") of a metric that the evaluator returns."""
         metric = metric.removeprefix("eval_")
-        return metric if not self.prefix or metric.startswith(f"{self.prefix}_") else f"{self.prefix}_{metric}"
+        named = not self.prefix or metric == self.prefix or metric.startswith(f"{self.prefix}_")
+        return metric if named else f"{self.prefix}_{metric}"
 
     def metric_names(self, model: Any) -> list[str] | None:
         """Keys the evaluator will return for a model, or None when they are known only after it ran.
@@ -146,10 +148,11 @@ class Task:
             EvaluationError: When the evaluator raised or returned no numbers.
         """
         try:
-            result = self.evaluator(model, output_path, epoch, step)
+            # sentence-transformers calls it an int, and passes the Trainer's float.
+            result: Any = self.evaluator(model, output_path, epoch, step)  # type: ignore[arg-type]
             if not isinstance(result, Mapping):
                 result = {self.prefix or "evaluator": result}
-            return {self.key(str(key)): float("nan") if value is None else float(value) for key, value in result.items()}
+            return {self.key(str(key)): math.nan if value is None else float(value) for key, value in result.items()}
         except Exception as error:
             raise EvaluationError(
                 f"evaluator {self.name!r} ({type(self.evaluator).__name__}) failed at step {step}: "
@@ -190,8 +193,10 @@ def build_tasks(
         named = [(str(name), evaluator) for name, evaluator in evaluators.items()]
     elif isinstance(evaluators, Scheduled) or callable(evaluators):
         named = [("", evaluators)]
-    else:
+    elif isinstance(evaluators, Iterable):
         named = [("", evaluator) for evaluator in evaluators]
+    else:
+        raise TypeError(f"{evaluators!r} is not an evaluator, a list of evaluators or {{name: evaluator}}.")
     if not named:
         raise ValueError("no evaluators were given: pass one, a list, or {name: evaluator}.")
 

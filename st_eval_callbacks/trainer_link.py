@@ -8,7 +8,7 @@ import os
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from transformers import DefaultFlowCallback, Trainer, TrainerCallback
 
@@ -41,7 +41,8 @@ class TrainerLink:
         try:
             while frame is not None:
                 caller = frame.f_locals.get("self")
-                if isinstance(caller, Trainer) and callback in getattr(caller, "callback_handler").callbacks:  # noqa: B009
+                handler = getattr(caller, "callback_handler", None)
+                if isinstance(caller, Trainer) and handler is not None and callback in handler.callbacks:
                     return cls(caller)
                 frame = frame.f_back
         finally:
@@ -62,7 +63,7 @@ class TrainerLink:
     def output_dir(self) -> str:
         """Where this run writes; a trial of a hyperparameter search has its own folder."""
         trial = getattr(self.trainer, "_trial", None)
-        return cast(str, self.trainer._get_output_dir(trial)) if trial is not None else str(self.trainer.args.output_dir)
+        return str(self.trainer.args.output_dir if trial is None else self.trainer._get_output_dir(trial))
 
     @property
     def evaluates_by_itself(self) -> bool:
@@ -170,8 +171,9 @@ class TrainerLink:
         The Trainer puts them back to training itself before the next step, and saves what is shown now.
         """
         optimizer = self.trainer.optimizer
-        if optimizer is not None and callable(getattr(optimizer, "eval", None)):
-            optimizer.eval()
+        to_eval = getattr(optimizer, "eval", None)
+        if callable(to_eval):
+            to_eval()
 
     def repair_best_checkpoint(self) -> None:
         """Find the best checkpoint again after `output_dir` was moved or given relative to another folder."""
@@ -186,8 +188,8 @@ class TrainerLink:
             state.best_model_checkpoint = here
         else:
             logger.warning(
-                "the best checkpoint so far (step %s) is neither at %s nor at %s; it cannot be loaded at the end unless "
-                "a better one comes.",
+                "the best checkpoint so far (step %s) is neither at %s nor at %s; it cannot be loaded at the end "
+                "unless a better one comes.",
                 state.best_global_step,
                 known,
                 here,

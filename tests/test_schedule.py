@@ -122,8 +122,11 @@ def test_a_resumed_run_fires_where_an_uninterrupted_one_does(
 def test_float_epochs_neither_lose_nor_double_a_boundary(epochs: int, steps_per_epoch: int) -> None:
     schedule = Schedule.parse("1 epochs", at_end=False)
     total = epochs * steps_per_epoch
-    moments = [Progress(s, e + (i + 1) / steps_per_epoch, total) for e in range(epochs) for i, s in
-               enumerate(range(e * steps_per_epoch + 1, (e + 1) * steps_per_epoch + 1))]
+    moments = [
+        Progress(s, e + (i + 1) / steps_per_epoch, total)
+        for e in range(epochs)
+        for i, s in enumerate(range(e * steps_per_epoch + 1, (e + 1) * steps_per_epoch + 1))
+    ]
     moments.insert(0, Progress(0, 0.0, total))
     due = [now.step for before, now in zip(moments, moments[1:], strict=False) if schedule.due(before, now)]
     assert due == [steps_per_epoch * (e + 1) for e in range(epochs)]

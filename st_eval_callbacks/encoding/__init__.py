@@ -1,7 +1,8 @@
 """Texts to embeddings: distinct, ordered, batched, cached, sliced; training stays untouched."""
 
 from .options import Embeddings, EncodeOptions
-from .session import Session, encode_once, session
+from .session import Session
+from .shared import encode_once, session
 from .state import untouched
 
 __all__ = ["Embeddings", "EncodeOptions", "Session", "encode_once", "session", "untouched"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .tokens import Layout
+from .token_store import Layout
 
 # A CPU is fastest while a batch stays in its cache; a GPU needs work enough to fill it.
 _CPU_BUDGET, _GPU_BUDGET = 1024, 32768

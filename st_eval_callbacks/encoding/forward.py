@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .batches import collate, to_device, token_budget
 from .standard import device_of
-from .tokens import layout_of, preprocess, token_store, tokenise
+from .token_store import token_store
+from .tokens import layout_of, preprocess, tokenise
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ _OPAQUE_ROWS = 32
 _MAX_ROWS = 8192
 
 
-@dataclass
+@dataclass(eq=False)
 class Counters:
     """What went through models.
 
@@ -48,6 +49,10 @@ class _Batch:
     end: int
     positions: Tensor
     features: dict[str, Any]
+
+    @property
+    def num_rows(self) -> int:
+        return self.end - self.start
 
 
 def encode_texts(
@@ -91,22 +96,22 @@ def encode_texts(
             with autocast:
                 embeddings = model(batch.features, **kwargs)["sentence_embedding"]
         except torch.cuda.OutOfMemoryError:
-            if batch.end - batch.start == 1:
+            if batch.num_rows == 1:
                 raise
         if embeddings is None:
             # Not inside the except block, whose traceback keeps the activations alive.
-            start, batch = batch.start, None
-            batch = batches.after_out_of_memory(start)
+            batch.features.clear()
+            batch = batches.smaller(batch)
             continue
         # A GPU computes on while the next batch is put together.
         upcoming = batches.prepare(batch.end)
         if table is None:
             table = embeddings.new_empty((len(texts), embeddings.shape[1]))
         table[batch.positions.to(table.device)] = embeddings.to(table.dtype)
-        counters.num_encoded += batch.end - batch.start
+        counters.num_encoded += batch.num_rows
         counters.num_tokens += batches.num_tokens(batch.start, batch.end)
         counters.num_padded_tokens += batches.num_padded_tokens(batch.start, batch.end)
-        progress(batch.end - batch.start)
+        progress(batch.num_rows)
         batch = upcoming
     assert table is not None
     return table
@@ -152,8 +157,8 @@ class _Batches:
         moved = to_device({**features, "": torch.from_numpy(chosen)}, self.device)
         return _Batch(start, end, moved.pop(""), moved)
 
-    def after_out_of_memory(self, start: int) -> _Batch | None:
-        """The batch that begins at a text, after halving the budget."""
+    def smaller(self, failed: _Batch) -> _Batch | None:
+        """The batch that begins where one began that did not fit into memory, after halving the budget."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self._store.num_halvings == 0:
@@ -161,8 +166,10 @@ class _Batches:
                 "Out of memory while encoding for an evaluation: batches become half as large, as often as needed. "
                 "The evaluation goes on; its values do not depend on it."
             )
-        self._store.num_halvings += 1
-        return self.prepare(start)
+        # A batch that the texts or the caller had kept below the budget only shrinks after several halvings.
+        while self._store.num_halvings == 0 or self._num_rows(failed.start) >= failed.num_rows > 1:
+            self._store.num_halvings += 1
+        return self.prepare(failed.start)
 
     def num_tokens(self, start: int, end: int) -> int:
         """Tokens in a batch; 0 where they are not known."""

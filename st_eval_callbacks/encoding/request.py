@@ -56,7 +56,7 @@ class Request:
             raise TypeError("inputs must be a list of texts, not a single text.")
         options = options or EncodeOptions()
         listed = inputs if isinstance(inputs, list) else list(inputs)
-        if all(isinstance(one, str) for one in listed):
+        if all(issubclass(kind, str) for kind in set(map(type, listed))):
             if is_standard(model):
                 prompt, task = resolved_prompt(model, options), resolved_task(model, options)
                 return cls(model, listed, options, True, prompt, task, listed)

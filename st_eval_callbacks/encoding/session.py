@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from .forward import Counters, encode_texts
 from .options import Embeddings, EncodeOptions
 from .request import Request
 from .space import Space, free_memory
-from .state import evaluating, untouched
+from .state import evaluating
 
 # A stream encodes at least so many inputs at a time, however small its blocks: ordering by length needs a choice.
 _STREAM_CHUNK = 16384
@@ -146,10 +145,10 @@ class Session(Counters):
                 table = self._encode(request, request.inputs, bar.update)
             return Embeddings(table, torch.arange(len(table), device=table.device))
         space = self._space(request)
-        missing = space.missing(request.keys)
+        missing = space.missing(request.keys, request.inputs)
         if missing:
             with self._bar(request, len(missing)) as bar:
-                fresh = self._encode(request, [request.inputs[place] for place in missing.values()], bar.update)
+                fresh = self._encode(request, list(missing.values()), bar.update)
             space.add(list(missing), fresh)
         return Embeddings(space.table, space.index(request.keys))
 
@@ -159,27 +158,28 @@ class Session(Counters):
             table = self._encode(request, request.inputs, progress)
             return lambda start, end: table[start:end]
         keys, space = request.keys, self._space(request)
-        missing = space.missing(keys)
+        missing = space.missing(keys, request.inputs)
         fresh = torch.empty(0, 0)
         if missing:
-            fresh = self._encode(request, [request.inputs[place] for place in missing.values()], progress)
+            fresh = self._encode(request, list(missing.values()), progress)
         progress(len(keys) - len(missing))
-        if self._fits(space, fresh, num_left):
+        if self._fits(space, fresh, num_left - len(keys)):
             space.add(list(missing), fresh)
             return lambda start, end: space.table.index_select(0, space.index(keys[start:end]))
         places = {key: place for place, key in enumerate(missing)}
         return lambda start, end: _mixed(space, keys[start:end], places, fresh)
 
-    def _fits(self, space: Space, fresh: Tensor, num_left: int) -> bool:
-        """Whether fresh rows of a stream may be kept; if so there is room for them, and for all those to come."""
+    def _fits(self, space: Space, fresh: Tensor, num_to_come: int) -> bool:
+        """Whether fresh rows of a stream may be kept; if so there is room for them, and for those to come."""
         if not len(fresh):
             return True
         if self._cache_room is None:
             self._cache_room = int(free_memory(fresh.device) * _CACHE_SHARE)
-        row_bytes = fresh.shape[1] * fresh.element_size()
+        row_bytes = max(fresh.shape[1], 1) * fresh.element_size()
         if len(fresh) * row_bytes > self._cache_room:
             return False
-        space.reserve(max(min(num_left, self._cache_room // max(row_bytes, 1)), len(fresh)), fresh)
+        if num_to_come:
+            space.reserve(min(len(fresh) + num_to_come, self._cache_room // row_bytes), fresh)
         self._cache_room -= len(fresh) * row_bytes
         return True
 
@@ -223,72 +223,11 @@ class Session(Counters):
         return torch.autocast(kind, dtype=self.autocast_dtype)
 
 
-_OPEN: ContextVar[Session | None] = ContextVar("open_session", default=None)
-
-
-@contextmanager
-def session(
-    *,
-    show_progress_bar: bool = False,
-    batch_size: int | None = None,
-    autocast_dtype: torch.dtype | None = None,
-    cache_bytes: int | None = None,
-) -> Iterator[Session]:
-    """Open a session, or join the one that is open already, whose settings then hold.
-
-    Evaluators called by hand, in a `SequentialEvaluator` or by the callback so share what they encode. The weights
-    must not change inside.
-
-    Args:
-        show_progress_bar: See `Session`.
-        batch_size: See `Session`.
-        autocast_dtype: See `Session`.
-        cache_bytes: See `Session`.
-
-    Yields:
-        The session; one that was opened here is closed at the end and its embeddings are let go.
-    """
-    current = _OPEN.get()
-    if current is not None:
-        yield current
-        return
-    opened = Session(
-        show_progress_bar=show_progress_bar,
-        batch_size=batch_size,
-        autocast_dtype=autocast_dtype,
-        cache_bytes=cache_bytes,
-    )
-    token = _OPEN.set(opened)
-    try:
-        yield opened
-    finally:
-        _OPEN.reset(token)
-
-
-def encode_once(model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
-    """Embeddings for longer than an evaluation, as those of a fixed teacher; no session keeps or knows them.
-
-    Args:
-        model: A SentenceTransformer, or any object with its `encode`; left as it was.
-        inputs: P texts, or whatever the model takes.
-        options: How they are encoded.
-
-    Returns:
-        The table of the distinct inputs and the row of each input.
-
-    Raises:
-        TypeError: When `inputs` is a single text or the model has no `encode`.
-        ValueError: For an unknown prompt name, or a result that is not one row an input.
-    """
-    with untouched(model):
-        return Session().lookup(model, inputs, options)
-
-
 def _mixed(space: Space, keys: Sequence[Hashable], places: dict[Hashable, int], fresh: Tensor) -> Tensor:
     """Rows of which some are kept and others were encoded for this chunk only."""
     is_fresh = torch.tensor([key in places for key in keys])
     rows = fresh.new_empty((len(keys), fresh.shape[1]))
-    fresh_places = torch.tensor([places[key] for key in keys if key in places], device=fresh.device)
+    fresh_places = torch.tensor([places[key] for key in keys if key in places], dtype=torch.int64, device=fresh.device)
     rows[is_fresh.to(fresh.device)] = fresh.index_select(0, fresh_places)
     kept = [key for key in keys if key not in places]
     if kept:

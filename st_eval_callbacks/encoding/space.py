@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import numpy as np
 import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
@@ -37,20 +38,17 @@ class Space:
         """Memory of the table, in bytes, including what is reserved."""
         return 0 if self._storage is None else self._storage.numel() * self._storage.element_size()
 
-    def missing(self, keys: Sequence[Hashable]) -> dict[Hashable, int]:
-        """Distinct keys that are not kept.
+    def missing(self, keys: Sequence[Hashable], inputs: Sequence[Any]) -> dict[Hashable, Any]:
+        """Distinct inputs that are not kept.
 
         Args:
             keys: Keys of inputs.
+            inputs: The inputs themselves.
 
         Returns:
-            For each the first place it has in `keys`, in order.
+            Input by key, in the order in which keys first appear.
         """
-        found: dict[Hashable, int] = {}
-        for place, key in enumerate(keys):
-            if key not in self.rows:
-                found.setdefault(key, place)
-        return found
+        return {key: one for key, one in dict(zip(keys, inputs, strict=True)).items() if key not in self.rows}
 
     def reserve(self, num_rows: int, like: Tensor) -> None:
         """Make room for more rows at once, so that later additions don't copy the table.
@@ -62,7 +60,8 @@ class Space:
         needed = len(self.rows) + num_rows
         if self._storage is None or len(self._storage) < needed:
             grown = like.new_empty((needed, like.shape[1]))
-            grown[: len(self.rows)] = self.table
+            if self._storage is not None:
+                grown[: len(self.rows)] = self.table
             self._storage = grown
 
     def add(self, keys: Sequence[Hashable], embeddings: Tensor) -> None:
@@ -72,6 +71,8 @@ class Space:
             keys: Distinct keys that are not kept yet.
             embeddings: (len(keys), d) whole embeddings; not copied if they are the first.
         """
+        if not keys:
+            return
         start = len(self.rows)
         if self._storage is None:
             self._storage = embeddings
@@ -82,7 +83,8 @@ class Space:
 
     def index(self, keys: Sequence[Hashable]) -> Tensor:
         """(len(keys),) int64 row of each kept key, on the table's device."""
-        return torch.tensor([self.rows[key] for key in keys], dtype=torch.int64, device=self.table.device)
+        rows = np.fromiter(map(self.rows.__getitem__, keys), dtype=np.int64, count=len(keys))
+        return torch.from_numpy(rows).to(self.table.device)
 
 
 def free_memory(device: torch.device) -> int:

@@ -3,7 +3,31 @@
 from __future__ import annotations
 
 from .base import Evaluator
+from .binary_classification import BinaryClassificationEvaluator
 from .embedding_similarity import EmbeddingSimilarityEvaluator
 from .information_retrieval import InformationRetrievalEvaluator
+from .label_accuracy import LabelAccuracyEvaluator
+from .mse import MSEEvaluator
+from .mse_from_dataframe import MSEEvaluatorFromDataFrame
+from .nano_beir import NanoBEIREvaluator
+from .paraphrase_mining import ParaphraseMiningEvaluator
+from .reranking import RerankingEvaluator
+from .sequential import SequentialEvaluator
+from .translation import TranslationEvaluator
+from .triplet import TripletEvaluator
 
-__all__ = ["EmbeddingSimilarityEvaluator", "Evaluator", "InformationRetrievalEvaluator"]
+__all__ = [
+    "BinaryClassificationEvaluator",
+    "EmbeddingSimilarityEvaluator",
+    "Evaluator",
+    "InformationRetrievalEvaluator",
+    "LabelAccuracyEvaluator",
+    "MSEEvaluator",
+    "MSEEvaluatorFromDataFrame",
+    "NanoBEIREvaluator",
+    "ParaphraseMiningEvaluator",
+    "RerankingEvaluator",
+    "SequentialEvaluator",
+    "TranslationEvaluator",
+    "TripletEvaluator",
+]

@@ -48,7 +48,7 @@ class Evaluator(BaseEvaluator):
         write_csv: bool = True,
         truncate_dim: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         if truncate_dim is not None and truncate_dim < 1:
             raise ValueError(f"truncate_dim={truncate_dim}: at least 1, or None for all dimensions.")
         batch_size = self.default_batch_size if batch_size is None else batch_size
@@ -87,6 +87,10 @@ class Evaluator(BaseEvaluator):
         """`(header, key)` of each column after `epoch,steps`."""
         return [(key, key) for key in self.metric_keys(scorer)]
 
+    def csv_values(self, scorer: Scorer, metrics: Mapping[str, float]) -> list[float]:
+        """Value of each of `csv_columns`; a task overrides it where a column is no metric of the result."""
+        return [metrics[key] for _, key in self.csv_columns(scorer)]
+
     def title(self, when: str) -> str:
         """The line logged before it runs; `when` is "" or says epoch and steps."""
         return f"{type(self).__name__}: Evaluating the model on the {self.name} dataset{when}:"
@@ -123,8 +127,8 @@ class Evaluator(BaseEvaluator):
         scorer = scorer_for(model)
         if scorer.kind not in self.kinds:
             raise TypeError(
-                f"{type(self).__name__} does not fit {type(model).__name__} (a {scorer.kind} model); it takes models of "
-                f"kind {', '.join(self.kinds)}."
+                f"{type(self).__name__} does not fit {type(model).__name__} (a {scorer.kind} model); it takes models "
+                f"of kind {', '.join(self.kinds)}."
             )
         return scorer
 
@@ -195,14 +199,12 @@ class Evaluator(BaseEvaluator):
             when = f" after epoch {epoch}" if steps == -1 else f" in epoch {epoch} after {steps} steps"
         return when if self.truncate_dim is None else f"{when} (truncated to {self.truncate_dim})"
 
-    def _write(
-        self, folder: Path, scorer: Scorer, metrics: Mapping[str, float], epoch: float, steps: int
-    ) -> None:
+    def _write(self, folder: Path, scorer: Scorer, metrics: Mapping[str, float], epoch: float, steps: int) -> None:
         os.makedirs(folder, exist_ok=True)
         if self.write_csv:
-            columns = self.csv_columns(scorer)
-            header = ["epoch", "steps", *(column for column, _ in columns)]
-            append_row(folder / safe_name(self.csv_file), header, [epoch, steps, *(metrics[key] for _, key in columns)])
+            header = ["epoch", "steps", *(column for column, _ in self.csv_columns(scorer))]
+            row = [epoch, steps, *self.csv_values(scorer, metrics)]
+            append_row(folder / safe_name(self.csv_file), header, row)
         self.write_extra(folder, scorer)
 
 

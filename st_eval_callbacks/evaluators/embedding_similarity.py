@@ -75,7 +75,7 @@ class EmbeddingSimilarityEvaluator(Evaluator):
         self.scores = scores
         self.precision = precision
         self.main_similarity = SimilarityFunction(main_similarity) if main_similarity else None
-        names = list(similarity_fn_names or [])
+        names: list[str] = list(similarity_fn_names or [])
         if not names and self.main_similarity is not None:
             names = [self.main_similarity.value]
         self.similarity_fn_names: list[str] = check_similarity_names(self.label, names)

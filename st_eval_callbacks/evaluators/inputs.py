@@ -23,7 +23,7 @@ def check_equal_lengths(label: str, **columns: Sized) -> None:
 
 
 def check_similarity_names(label: str, names: Sequence[Any]) -> list[str]:
-    """Read names of similarity functions.
+    """Read names of similarity functions; one given twice counts once.
 
     Raises:
         ValueError: Says what was given, what is allowed and what was probably meant.
@@ -33,5 +33,5 @@ def check_similarity_names(label: str, names: Sequence[Any]) -> list[str]:
         if name not in SIMILARITY_NAMES:
             near = difflib.get_close_matches(name, SIMILARITY_NAMES, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{label}: {name!r} is no similarity function; there is {', '.join(SIMILARITY_NAMES)}.{hint}")
-    return found
+            raise ValueError(f"{label}: {name!r} is none of {', '.join(SIMILARITY_NAMES)}.{hint}")
+    return list(dict.fromkeys(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,7 +17,13 @@ RelevantDocs: TypeAlias = "Mapping[str, Collection[str] | Mapping[str, float]]"
 
 
 def gains_of(relevant: Collection[str] | Mapping[str, float]) -> dict[str, float]:
-    """Gain by document id; a set or list gives every document the gain 1. Gains of 0 are left out."""
+    """Gain by document id; a set or list gives every document the gain 1. Gains of 0 are left out.
+
+    Raises:
+        TypeError: For a single id, whose letters would be taken for ids.
+    """
+    if isinstance(relevant, str):
+        raise TypeError(f"relevant_docs: {relevant!r} is a single id; give a set of ids, or {{id: gain}}.")
     pairs = relevant.items() if isinstance(relevant, Mapping) else ((doc, 1.0) for doc in relevant)
     return {doc: float(gain) for doc, gain in pairs if gain > 0}
 
@@ -47,7 +53,7 @@ class Judgements:
         cls,
         relevant_docs: RelevantDocs,
         query_ids: Sequence[str],
-        positions: Mapping[Hashable, int],
+        positions: Mapping[str, int],
         *,
         ignore_missing: bool = False,
     ) -> Judgements:
@@ -57,7 +63,7 @@ class Judgements:
             relevant_docs: The judgements.
             query_ids: The queries, each with at least one relevant document.
             positions: Corpus position by document id.
-            ignore_missing: Leave out relevant documents that are not in the corpus, instead of counting them as missed.
+            ignore_missing: Leave out relevant documents that are not in the corpus; else they count as missed.
 
         Returns:
             The judgements in the order of `query_ids`.

@@ -40,11 +40,15 @@ def full_precision(device: torch.device) -> Iterator[None]:
         settings: list[Any] = [
             getattr(backend, "matmul", None) for backend in (torch.backends.cuda, torch.backends.mkldnn)
         ]
+        settings = [setting for setting in settings if hasattr(setting, "fp32_precision")]
         for setting in settings:
-            precision = getattr(setting, "fp32_precision", "none")
+            precision = setting.fp32_precision
             if precision not in ("none", "ieee"):
                 setting.fp32_precision = "ieee"
                 stack.callback(setattr, setting, "fp32_precision", precision)
+        if not settings:  # torch below 2.9, where one setting stands for all backends
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
         yield
 
 

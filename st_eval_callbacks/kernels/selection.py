@@ -44,7 +44,6 @@ class Selection:
     def __init__(
         self, num_queries: int, k: int, dtype: torch.dtype, device: torch.device, *, track_ties: bool = False
     ) -> None:
-        """Start without documents."""
         self._k = k
         self._capacity = 2 * k + _SPARE
         self._scores = torch.full((num_queries, self._capacity), _NEGATIVE_INFINITY, dtype=dtype, device=device)

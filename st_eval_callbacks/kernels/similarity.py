@@ -115,9 +115,9 @@ def pairwise(
     Example:
         >>> import torch
         >>> table = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
-        >>> scores = pairwise(["cosine", "manhattan"], table, table, torch.tensor([0, 1]), torch.tensor([1, 1]))
+        >>> scores = pairwise(["cosine", "manhattan"], table, table, torch.tensor([0, 0]), torch.tensor([0, 1]))
         >>> scores["cosine"], scores["manhattan"]
-        (tensor([0.8000, 1.0000]), tensor([-5., 0.]))
+        (tensor([1.0000, 0.8000]), tensor([-0., -5.]))
     """
     for name in names:
         check_similarity_name(name)
@@ -160,7 +160,6 @@ class QueryScorer:
     """
 
     def __init__(self, name: str, queries: Tensor) -> None:
-        """Prepare the queries."""
         check_similarity_name(name)
         self._score: Callable[[Tensor, Tensor, Tensor], Tensor] = self._dot
         dim = queries.shape[1]

@@ -68,7 +68,6 @@ class StreamingSearch:
         watch: tuple[Tensor, Tensor] | None = None,
         block_size: int | None = None,
     ) -> None:
-        """Prepare the queries."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         if queries.ndim != 2:

@@ -21,7 +21,6 @@ class Watch:
     """
 
     def __init__(self, query_index: Tensor, position: Tensor, num_queries: int, block_size: int) -> None:
-        """Sort the pairs by block and query."""
         queries, positions = (np.asarray(values.cpu(), dtype=np.int64) for values in (query_index, position))
         if queries.shape != positions.shape or queries.ndim != 1:
             raise ValueError("watched queries and positions must be two lists of equal length")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..encoding import Embeddings, EncodeOptions, session
@@ -96,7 +97,7 @@ class DenseScorer:
     def search(
         self,
         queries: Sequence[Any],
-        corpus: Sequence[Any],
+        corpus: Sequence[Any] | Tensor,
         k: int,
         similarities: Mapping[str, Similarity],
         *,
@@ -105,12 +106,13 @@ class DenseScorer:
         corpus_chunk_size: int = 50000,
         track_ties: bool = False,
         watch: tuple[Tensor, Tensor] | None = None,
+        corpus_model: Any = None,
     ) -> dict[str, SearchResult]:
         """The k best documents for each query, the corpus passing once for all similarity functions.
 
         Args:
             queries: Q queries.
-            corpus: N documents; ties go to the one that stands first.
+            corpus: N documents, or their (N, d) embeddings; ties go to the one that stands first.
             k: Hits to keep for each query, at least 1.
             similarities: Similarity functions by the name of their result.
             query_options: How queries are encoded; None encodes them as queries.
@@ -118,6 +120,7 @@ class DenseScorer:
             corpus_chunk_size: Most documents scored at once. The result does not depend on it.
             track_ties: Whether to count the documents tied with the k-th hit.
             watch: (W,) query and (W,) position in the corpus of pairs whose scores are wanted.
+            corpus_model: Another model that encodes the corpus.
 
         Returns:
             What was found, by name.
@@ -125,6 +128,9 @@ class DenseScorer:
         Raises:
             ValueError: When a similarity function is unknown or `k` is below 1.
         """
+        for similarity in similarities.values():
+            if isinstance(similarity, str):
+                check_similarity_name(similarity)
         query_options = query_options or EncodeOptions(task="query")
         corpus_options = corpus_options or EncodeOptions(task="document")
         with session() as current:
@@ -133,7 +139,13 @@ class DenseScorer:
                 name: StreamingSearch(query_rows, k, similarity, track_ties=track_ties, watch=watch)
                 for name, similarity in similarities.items()
             }
-            for documents in current.stream(self.model, corpus, corpus_options, block_size=corpus_chunk_size):
+            model = self.model if corpus_model is None else corpus_model
+            blocks: Iterable[Tensor] = (
+                torch.split(corpus, corpus_chunk_size)
+                if isinstance(corpus, Tensor)
+                else current.stream(model, corpus, corpus_options, block_size=corpus_chunk_size)
+            )
+            for documents in blocks:
                 for search in searches.values():
                     search.add(documents)
         return {

@@ -1,3 +1,3 @@
-"""What is written beside the checkpoints: the results of a run, one table an evaluator, predictions, the model card."""
+"""What is written beside the checkpoints: a run's results, a table an evaluator, predictions, the model card."""
 
 from __future__ import annotations

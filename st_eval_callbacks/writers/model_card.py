@@ -13,7 +13,9 @@ def card_data(model: Any) -> Any:
     return getattr(model, "model_card_data", None)
 
 
-def set_results(model: Any, results: Mapping[BaseEvaluator, Mapping[str, float]], ours: Iterable[BaseEvaluator]) -> None:
+def set_results(
+    model: Any, results: Mapping[BaseEvaluator, Mapping[str, float]], ours: Iterable[BaseEvaluator]
+) -> None:
     """Let the card show these results of our evaluators and no others; what other evaluators stored stays.
 
     Args:

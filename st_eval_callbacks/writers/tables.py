@@ -13,8 +13,8 @@ from .files import replace_file, set_aside
 def append_row(path: Path, header: Sequence[str], row: Sequence[object]) -> None:
     """Add one row, under one header as wide as the row.
 
-    A file whose header differs (another similarity function, other cutoffs) is kept under another name first, so that no
-    row ever stands under the wrong column.
+    A file whose header differs (another similarity function, other cutoffs) is kept under another name first, so that
+    no row ever stands under the wrong column.
 
     Args:
         path: The file; made when missing.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from st_eval_callbacks.encoding import EncodeOptions, Session
 
-PROMPTS = {"query": "find : ", "passage": "passage : ", "other": "the old "}
+PROMPTS = {"query": "find : ", "document": "passage : ", "other": "the old "}
 MODELS: dict[str, Any] = {
     "static": tiny_static_model,
     "static with prompts": lambda: tiny_static_model(prompts=PROMPTS),
@@ -66,7 +66,11 @@ def test_embeddings_are_those_of_the_models_own_encode(model_name: str) -> None:
         session = Session()
         embeddings = session.lookup(model, TEXTS, options)
         torch.testing.assert_close(
-            embeddings.rows(), own_encode(model, TEXTS, options), atol=1e-5, rtol=0, msg=lambda text, n=name: f"{n}: {text}"
+            embeddings.rows(),
+            own_encode(model, TEXTS, options),
+            atol=1e-5,
+            rtol=0,
+            msg=lambda text, n=name: f"{n}: {text}",
         )
         assert session.num_tokens > 0, f"{name} did not take the fast path"
 
@@ -75,6 +79,15 @@ def test_embeddings_are_those_of_the_models_own_encode(model_name: str) -> None:
 def test_a_prompt_is_found_by_its_name(name: str) -> None:
     model = tiny_model(prompts=PROMPTS)
     options = EncodeOptions(task="query", prompt_name=name)
+    rows = Session().lookup(model, TEXTS, options).rows()
+    torch.testing.assert_close(rows, own_encode(model, TEXTS, options), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("names", [("document", "corpus"), ("passage", "corpus"), ("corpus",), ("other",)])
+def test_documents_take_the_first_prompt_that_the_model_has_for_them(names: tuple[str, ...]) -> None:
+    model = tiny_model()
+    model.prompts = {name: f"{word} : " for name, word in zip(names, ("passage", "the old"), strict=False)}
+    options = EncodeOptions(task="document")
     rows = Session().lookup(model, TEXTS, options).rows()
     torch.testing.assert_close(rows, own_encode(model, TEXTS, options), atol=1e-5, rtol=0)
 

@@ -40,9 +40,14 @@ def test_it_is_put_back_after_an_error_too() -> None:
     model = tiny_model().train()
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="inside"), untouched(model):
-        torch.rand(3)
-        raise RuntimeError("inside")
+
+    def fail() -> None:
+        with untouched(model):
+            torch.rand(3)
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled()

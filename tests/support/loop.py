@@ -123,7 +123,7 @@ def strict_state(output_dir: Path | str, step: int) -> dict[str, Any]:
 
 
 def without_times(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A log without what differs from run to run: times, and the Trainer's closing line, which forgets resumed steps."""
+    """A log without times, and without the Trainer's closing line, which forgets the steps before a resume."""
     return [
         {key: value for key, value in entry.items() if not key.endswith(("runtime", "per_second"))}
         for entry in log_history

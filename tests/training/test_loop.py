@@ -133,7 +133,10 @@ def test_the_callback_works_however_it_is_handed_over(tmp_path: Path, way: str) 
 def test_gradient_accumulation_and_partial_epochs_keep_epoch_boundaries(tmp_path: Path) -> None:
     fake = Fake()
     trainer = make_trainer(
-        tmp_path, [EvaluatorCallback(fake, every="1 epochs")], train_dataset=pairs(40), gradient_accumulation_steps=2,
+        tmp_path,
+        [EvaluatorCallback(fake, every="1 epochs")],
+        train_dataset=pairs(40),
+        gradient_accumulation_steps=2,
         max_steps=7,
     )
     trainer.train()
@@ -168,7 +171,10 @@ def test_tensorboard_shows_each_metric_at_its_step(tmp_path: Path) -> None:
     events = EventAccumulator(str(event_file))
     events.Reload()
     assert [(event.step, round(event.value, 4)) for event in events.Scalars("eval/fake_score")] == [
-        (2, 0.1), (4, 0.2), (6, 0.3), (8, 0.4),
+        (2, 0.1),
+        (4, 0.2),
+        (6, 0.3),
+        (8, 0.4),
     ]
     assert len(events.Scalars("train/loss")) == 8
 
@@ -210,7 +216,9 @@ def test_the_results_are_a_row_a_step_with_the_best_marked(tmp_path: Path) -> No
 def test_a_second_fresh_run_keeps_the_first_ones_results(tmp_path: Path) -> None:
     for value in (0.1, 0.2, 0.3):
         make_trainer(tmp_path, [EvaluatorCallback(Fake(value))]).train()
-    kept = [pd.read_csv(tmp_path / f"evaluation_results{mark}.csv")["fake_score"].tolist() for mark in (".1", ".2", "")]
+    kept = [
+        pd.read_csv(tmp_path / f"evaluation_results{mark}.csv")["fake_score"].tolist() for mark in (".1", ".2", "")
+    ]
     assert kept == [[0.1, 0.1], [0.2, 0.2], [0.3, 0.3]]
 
 
@@ -230,8 +238,15 @@ def test_a_plain_function_and_a_dict_of_evaluators_are_evaluators(tmp_path: Path
 # -- the best ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("save", [{"save_strategy": "best"}, {"save_strategy": "steps", "save_steps": 4},
-                                  {"save_strategy": "epoch"}, {"save_strategy": "steps", "save_steps": 3}])
+@pytest.mark.parametrize(
+    "save",
+    [
+        {"save_strategy": "best"},
+        {"save_strategy": "steps", "save_steps": 4},
+        {"save_strategy": "epoch"},
+        {"save_strategy": "steps", "save_steps": 3},
+    ],
+)
 @pytest.mark.parametrize("metric", [None, "fake_score", "eval_fake_score"])
 def test_the_best_is_saved_and_loaded_bit_for_bit_whenever_it_comes(tmp_path: Path, save: Any, metric: Any) -> None:
     fake = Fake(at_steps(0.5, 0.4, 0.9, 0.1))
@@ -249,8 +264,15 @@ def test_the_best_is_saved_and_loaded_bit_for_bit_whenever_it_comes(tmp_path: Pa
 def test_a_best_between_two_saves_of_the_trainer_is_not_lost(tmp_path: Path) -> None:
     fake = Fake(at_steps(0.5, 0.4, 0.9, 0.1))
     trainer = make_trainer(
-        tmp_path, [EvaluatorCallback(fake)], eval_dataset=pairs(), eval_strategy="steps", eval_steps=2,
-        save_strategy="steps", save_steps=4, load_best_model_at_end=True, metric_for_best_model="fake_score",
+        tmp_path,
+        [EvaluatorCallback(fake)],
+        eval_dataset=pairs(),
+        eval_strategy="steps",
+        eval_steps=2,
+        save_strategy="steps",
+        save_steps=4,
+        load_best_model_at_end=True,
+        metric_for_best_model="fake_score",
     )
     trainer.train()
     assert checkpoints(tmp_path) == [2, 4, 6, 8]
@@ -267,14 +289,14 @@ def test_an_interval_that_fits_no_save_interval_works(tmp_path: Path) -> None:
 
 def test_without_a_metric_name_the_callbacks_primary_decides(tmp_path: Path) -> None:
     fake = Fake(at_steps(0.5, 0.4, 0.9, 0.1))
-    trainer = make_trainer(tmp_path, [EvaluatorCallback(fake, every=2)], save_strategy="best", load_best_model_at_end=True)
+    trainer = make_trainer(
+        tmp_path, [EvaluatorCallback(fake, every=2)], save_strategy="best", load_best_model_at_end=True
+    )
     trainer.train()
     assert (trainer.state.best_metric, trainer.state.best_global_step) == (0.9, 6)
 
 
-@pytest.mark.parametrize(
-    ("values", "best"), [((NAN, NAN, NAN, NAN), (None, None)), ((NAN, 0.4, 0.3, 0.2), (0.4, 4))]
-)
+@pytest.mark.parametrize(("values", "best"), [((NAN, NAN, NAN, NAN), (None, None)), ((NAN, 0.4, 0.3, 0.2), (0.4, 4))])
 @pytest.mark.parametrize("trainer_evaluates", [False, True])
 def test_nan_never_wins_and_the_state_stays_strict_json(
     tmp_path: Path, values: tuple[float, ...], best: tuple[Any, Any], trainer_evaluates: bool
@@ -282,8 +304,13 @@ def test_nan_never_wins_and_the_state_stays_strict_json(
     arguments: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2} if trainer_evaluates else {}
     callback = EvaluatorCallback(Fake(at_steps(*values)), every=None if trainer_evaluates else 2)
     trainer = make_trainer(
-        tmp_path, [callback], eval_dataset=pairs(), save_strategy="steps", save_steps=2,
-        metric_for_best_model="fake_score", **arguments,
+        tmp_path,
+        [callback],
+        eval_dataset=pairs(),
+        save_strategy="steps",
+        save_steps=2,
+        metric_for_best_model="fake_score",
+        **arguments,
     )
     trainer.train()
     assert (trainer.state.best_metric, trainer.state.best_global_step) == best
@@ -296,7 +323,9 @@ def test_a_lower_value_is_better_where_the_evaluator_says_so(tmp_path: Path) -> 
     fake = Fake(at_steps(0.1, 0.9, 0.5, 0.3), metric="rmse")
     fake.greater_is_better = False
     callback = EvaluatorCallback(fake, every=2, load_best_model_at_end=True)
-    trainer = make_trainer(tmp_path, [callback], save_strategy="steps", save_steps=8, metric_for_best_model="fake_rmse")
+    trainer = make_trainer(
+        tmp_path, [callback], save_strategy="steps", save_steps=8, metric_for_best_model="fake_rmse"
+    )
     trainer.train()
     assert (trainer.state.best_metric, trainer.state.best_global_step) == (0.1, 2)
 
@@ -327,8 +356,16 @@ def test_early_stopping_counts_right_wherever_it_stands(tmp_path: Path, first: b
     fake = Fake(at_steps(0.2, 0.8, 0.5, 0.1, 0.1, 0.1))
     callbacks: list[Any] = [EarlyStoppingCallback(2), EvaluatorCallback(fake)]
     trainer = make_trainer(
-        tmp_path, callbacks if first else callbacks[::-1], eval_dataset=pairs(), num_train_epochs=3, eval_strategy="steps",
-        eval_steps=2, save_strategy="steps", save_steps=2, load_best_model_at_end=True, metric_for_best_model="fake_score",
+        tmp_path,
+        callbacks if first else callbacks[::-1],
+        eval_dataset=pairs(),
+        num_train_epochs=3,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_strategy="steps",
+        save_steps=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="fake_score",
     )
     trainer.train()
     assert trainer.state.global_step == 8
@@ -401,7 +438,9 @@ def test_patience_goes_on_counting_after_a_resume(tmp_path: Path) -> None:
     values = at_steps(0.8, 0.5, 0.4, 0.3, 0.2)
     arguments = {"save_strategy": "steps", "save_steps": 4, "num_train_epochs": 3}
     interrupted(tmp_path, 5, Fake(values), **arguments)
-    trainer = make_trainer(tmp_path, [EvaluatorCallback(Fake(values), every=2, early_stopping_patience=2)], **arguments)
+    trainer = make_trainer(
+        tmp_path, [EvaluatorCallback(Fake(values), every=2, early_stopping_patience=2)], **arguments
+    )
     trainer.train(resume_from_checkpoint=True)
     assert trainer.state.global_step == 6
 
@@ -473,12 +512,16 @@ def test_losses_and_weights_are_the_same_with_and_without_the_callback(tmp_path:
     ("callback", "arguments", "said"),
     [
         (lambda: EvaluatorCallback(Fake()), {"metric_for_best_model": "score"}, "fake_score"),
-        (lambda: EvaluatorCallback(Fake(), primary="fake_scor"), {}, "Did you mean 'fake_score'"),
+        (lambda: EvaluatorCallback(Fake(), primary="fakes_score"), {}, "Did you mean 'fake_score'"),
         (lambda: EvaluatorCallback([Fake(), Fake()]), {}, "both measure 'fake_score'"),
         (lambda: EvaluatorCallback(Fake(), every=9), {}, "never fires"),
         (lambda: EvaluatorCallback(Fake(), every="3 epochs"), {}, "never fires"),
         (lambda: EvaluatorCallback(Fake(), load_best_model_at_end=True), {}, "save_strategy='no'"),
-        (lambda: EvaluatorCallback(Fake(), primary="fake_score"), {"metric_for_best_model": "other"}, "name different"),
+        (
+            lambda: EvaluatorCallback(Fake(), primary="fake_score"),
+            {"metric_for_best_model": "other"},
+            "name different",
+        ),
         (
             lambda: EvaluatorCallback(Fake()),
             {"metric_for_best_model": "fake_score", "greater_is_better": False},
@@ -516,7 +559,9 @@ def test_a_failed_evaluator_can_be_passed_over(tmp_path: Path, caplog: pytest.Lo
         raise ValueError("nothing to see")
 
     fake = Fake()
-    trainer = make_trainer(tmp_path, [EvaluatorCallback({"broken": broken, "fake": fake}, primary="fake_score", on_error="warn")])
+    trainer = make_trainer(
+        tmp_path, [EvaluatorCallback({"broken": broken, "fake": fake}, primary="fake_score", on_error="warn")]
+    )
     trainer.train()
     assert fake.steps == [4, 8]
     assert "'broken'" in caplog.text

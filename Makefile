@@ -1,0 +1,49 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both need only Python, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --no-input --disable-pip-version-check -c constraints.txt
+ARGS ?=
+
+# Models and data come with packages, so nothing may ask a hub.
+export HF_HUB_OFFLINE := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint install
+
+help:
+	@echo "make demo    fine-tune a small model to search API documentation (ARGS=--resume goes on with a stopped run)"
+	@echo "make test    the fast tests"
+	@echo "make check   lint, format, types and all tests"
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/search_api_docs.py $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+check: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/.dev
+
+# A stamp is written last: an interrupted installation is taken up again, a finished one is not repeated.
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) -e ".[dev]"
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml constraints.txt
+	$(PIP) -e ".[demo]"
+	touch $@
+
+# By itself and pinned: beside other packages an installer may choose a build of torch that is gigabytes larger.
+$(VENV)/.torch: constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	touch $@

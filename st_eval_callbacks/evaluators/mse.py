@@ -1,0 +1,161 @@
+"""How far a student's embeddings are from those of a teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..encoding import Embeddings, encode_once
+from ..kernels.similarity import pairwise
+from ..scorers import Scorer
+from .base import Evaluator, warn_nonfinite
+from .inputs import check_equal_lengths
+
+
+class MSEEvaluator(Evaluator):
+    """Mean squared error between a student's embeddings and a teacher's, times 100.
+
+    The mean goes over all texts and dimensions. `negative_mse` is its negative, at most 0, so higher is better; the
+    CSV holds the error itself. The teacher embeds its texts once, at construction; its embeddings are kept in main
+    memory, in its own precision, and compared in float32 (float64 if a model gives that). The definition is that of
+    sentence-transformers.
+
+    Args:
+        source_sentences: Texts that the teacher embeds.
+        target_sentences: For each the text that the student embeds: the same, or its translation.
+        teacher_model: A model of embeddings as wide as the student's, or wider with `truncate_dim`.
+        show_progress_bar: Whether encoding shows a bar.
+        batch_size: Most texts a batch.
+        name: Put before every metric.
+        write_csv: Whether a call with `output_path` appends to the CSV.
+        truncate_dim: Leading dimensions to compare, of the teacher and of the student; None takes each model's own.
+
+    Raises:
+        ValueError: When there are no texts, the lengths differ, or there is no teacher; at a call, when teacher and
+            student differ in width.
+        TypeError: When the teacher has no `encode`.
+    """
+
+    def __init__(
+        self,
+        source_sentences: Sequence[Any],
+        target_sentences: Sequence[Any],
+        teacher_model: Any = None,
+        show_progress_bar: bool | None = False,
+        batch_size: int = 32,
+        name: str = "",
+        write_csv: bool = True,
+        truncate_dim: int | None = None,
+    ) -> None:
+        super().__init__(
+            name=name,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            write_csv=write_csv,
+            truncate_dim=truncate_dim,
+        )
+        check_equal_lengths(self.label, source_sentences=source_sentences, target_sentences=target_sentences)
+        self.target_sentences = target_sentences
+        # Two underscores without a name: as sentence-transformers calls the file.
+        self.csv_file = f"mse_evaluation_{name}_results.csv"
+        self.primary_metric = self._named("negative_mse")
+        self._teacher = embed_by_teacher(self, teacher_model, source_sentences)
+
+    @property
+    def description(self) -> str:
+        """Heading in the model card."""
+        return "Knowledge Distillation"
+
+    @property
+    def source_embeddings(self) -> NDArray[Any]:
+        """(P, d) embeddings of the teacher, a copy in float32 or float64."""
+        return as_array(self._teacher.rows())
+
+    def metric_keys(self, scorer: Scorer) -> list[str]:
+        """`negative_mse`."""
+        return ["negative_mse"]
+
+    def csv_columns(self, scorer: Scorer) -> list[tuple[str, str]]:
+        """The error, positive."""
+        return [("MSE", "negative_mse")]
+
+    def csv_values(self, scorer: Scorer, metrics: Mapping[str, float]) -> list[float]:
+        """The error, positive."""
+        return [-metrics["negative_mse"]]
+
+    def title(self, when: str) -> str:
+        """The line logged before it runs."""
+        return f"MSE evaluation (lower = better) on the {self.name} dataset{when}:"
+
+    def log_lines(self, scorer: Scorer, metrics: Mapping[str, float]) -> Sequence[str]:
+        """The error, positive."""
+        return [f"MSE (*100):\t{-metrics['negative_mse']:4f}"]
+
+    def score(self, scorer: Scorer) -> dict[str, float]:
+        """Compare the student's embeddings with the teacher's."""
+        student = scorer.embed(self.target_sentences, self.options())
+        error, num_nonfinite = mean_squared_error(self.label, self._teacher, student)
+        if num_nonfinite:
+            warn_nonfinite(self.label, num_nonfinite, len(self.target_sentences), "texts have errors that")
+        return {"negative_mse": -error}
+
+
+def embed_by_teacher(evaluator: Evaluator, teacher_model: Any, sentences: Sequence[Any]) -> Embeddings:
+    """Embeddings of a fixed teacher, in main memory.
+
+    Args:
+        evaluator: Whose settings hold.
+        teacher_model: The teacher.
+        sentences: P inputs.
+
+    Returns:
+        The table of distinct inputs and the row of each input.
+
+    Raises:
+        ValueError: When there is no teacher.
+        TypeError: When the teacher is of a kind that the task does not take, or has no `encode`.
+    """
+    if teacher_model is None:
+        raise ValueError(f"{evaluator.label}: there is no teacher_model to compare with.")
+    evaluator.scorer(teacher_model)
+    table, index = encode_once(teacher_model, sentences, evaluator.options())
+    # Contiguous: a slice would keep the dimensions that were cut off.
+    return Embeddings(table.cpu().contiguous(), index.cpu())
+
+
+def mean_squared_error(label: str, teacher: Embeddings, student: Embeddings) -> tuple[float, int]:
+    """Mean squared error times 100.
+
+    Args:
+        label: How messages name the evaluator.
+        teacher: P embeddings of width d.
+        student: P embeddings of width d, on any device.
+
+    Returns:
+        The error, NaN when one is not finite, and the number of texts whose error is not.
+
+    Raises:
+        ValueError: When the widths differ.
+    """
+    dim = teacher.table.shape[1]
+    if student.table.shape[1] != dim:
+        raise ValueError(
+            f"{label}: the teacher's embeddings have {dim} dimensions, the model's {student.table.shape[1]}; "
+            "truncate_dim compares as many as both have."
+        )
+    device = student.table.device
+    table, index = teacher.table.to(device), teacher.index.to(device)
+    # Distances in one pass over rows read by index; their squares, summed in float64, are those of the differences.
+    distances = pairwise(["euclidean"], table, student.table, index, student.index)["euclidean"].double()
+    num_nonfinite = int((~distances.isfinite()).sum())
+    return (math.nan if num_nonfinite else float(distances.square().mean()) * 100 / dim), num_nonfinite
+
+
+def as_array(embeddings: torch.Tensor) -> NDArray[Any]:
+    """Embeddings as a numpy array, which has no bfloat16."""
+    return np.asarray(embeddings if embeddings.dtype == torch.float64 else embeddings.float())

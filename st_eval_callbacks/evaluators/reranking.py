@@ -1,0 +1,246 @@
+"""Reranking: whether the relevant documents of a short list come first."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from sentence_transformers import util
+from torch import Tensor
+
+from ..encoding import EncodeOptions
+from ..kernels.expected import expected_ranking_metrics
+from ..kernels.segments import segment_metrics
+from ..kernels.similarity import widen
+from ..measures import Measure
+from ..scorers import Scorer, Similarity
+from .base import Evaluator, warn_nonfinite
+from .inputs import check_similarity_names
+
+logger = logging.getLogger(__name__)
+
+# Functions that have a faster twin, which reads embeddings by index and scores all samples at once.
+_KNOWN: tuple[tuple[Any, str], ...] = (
+    (util.cos_sim, "cosine"),
+    (util.pytorch_cos_sim, "cosine"),
+    (util.dot_score, "dot"),
+    (util.euclidean_sim, "euclidean"),
+    (util.manhattan_sim, "manhattan"),
+)
+
+
+class RerankingEvaluator(Evaluator):
+    """MAP, MRR and nDCG of documents sorted by their similarity to a query.
+
+    All are means over the samples, in [0, 1], higher is better. Documents with equal scores have no order: `map` is
+    scikit-learn's average precision (tied documents count together), `ndcg@k` its nDCG (the mean over the orders of
+    ties), and `mrr@k` and all `measures` are the mean over the orders of ties as well. So no metric depends on the
+    order of the documents, as sentence-transformers' MRR does where scores tie. Queries are encoded as queries,
+    documents as documents.
+
+    Args:
+        samples: A list (or a dictionary with any keys) of `{"query": ..., "positive": [...], "negative": [...]}`; a
+            single document may stand for a list of one. Samples without a positive or without a negative document are
+            left out, and counted in a warning.
+        at_k: Cutoff of MRR and nDCG, at least 1.
+        name: Put before every metric.
+        write_csv: Whether a call with `output_path` appends to the CSV.
+        similarity_fct: A function of embeddings, or one of "cosine", "dot", "euclidean", "manhattan". The default is
+            cosine whatever the model's own similarity is; None takes the model's own. A function that is not one of
+            sentence-transformers' is called for each sample with the query, (d,), and the documents, (n, d), and
+            returns (n,) or (1, n) scores.
+        batch_size: Most texts a batch.
+        show_progress_bar: Whether encoding shows a bar.
+        use_batched_encoding: Taken as sentence-transformers takes it, and without effect on values or speed: a text is
+            encoded once, with others of its length. With False a function gets the query as (1, d).
+        truncate_dim: Leading dimensions of the embeddings to use.
+        mrr_at_k: Deprecated name of `at_k`.
+        measures: More measures by name, such as "precision@5" or "rprec"; see `measures.Measure`.
+
+    Raises:
+        ValueError: When no sample is left, a sample lacks a key, or an option is not one of those allowed.
+    """
+
+    default_batch_size = 64
+
+    def __init__(
+        self,
+        samples: Sequence[Mapping[str, Any]] | Mapping[Any, Mapping[str, Any]],
+        at_k: int = 10,
+        name: str = "",
+        write_csv: bool = True,
+        similarity_fct: Similarity | None = util.cos_sim,
+        batch_size: int = 64,
+        show_progress_bar: bool | None = False,
+        use_batched_encoding: bool = True,
+        truncate_dim: int | None = None,
+        mrr_at_k: int | None = None,
+        *,
+        measures: Sequence[str | Measure] = (),
+    ) -> None:
+        super().__init__(
+            name=name,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            write_csv=write_csv,
+            truncate_dim=truncate_dim,
+        )
+        if mrr_at_k is not None:
+            logger.warning("%s: mrr_at_k is deprecated, use at_k=%d instead.", self.label, mrr_at_k)
+            at_k = mrr_at_k
+        if at_k < 1:
+            raise ValueError(f"{self.label}: at_k={at_k}, it must be at least 1.")
+        self.at_k = at_k
+        self.similarity_fct = similarity_fct
+        self.use_batched_encoding = use_batched_encoding
+        self._function = self._known_function(similarity_fct)
+        self.measures = [Measure.parse(measure) if isinstance(measure, str) else measure for measure in measures]
+        self.samples = self._complete(list(samples.values()) if isinstance(samples, Mapping) else list(samples))
+        num_documents = torch.tensor([len(one["positive"]) + len(one["negative"]) for one in self.samples])
+        self._offsets = torch.cat([num_documents.new_zeros(1), num_documents.cumsum(0)])
+        self._relevance = torch.tensor(
+            [gain for one in self.samples for gain in [1] * len(one["positive"]) + [0] * len(one["negative"])]
+        )
+        self.csv_file = "_".join(["RerankingEvaluator", *filter(None, [name]), f"results_@{at_k}.csv"])
+        self.primary_metric = self._named(f"ndcg@{at_k}")
+
+    def metric_keys(self, scorer: Scorer) -> list[str]:
+        """`map`, `mrr@k` and `ndcg@k`, then those of `measures`."""
+        return list(dict.fromkeys(["map", f"mrr@{self.at_k}", f"ndcg@{self.at_k}", *map(str, self.measures)]))
+
+    def primary_key(self, scorer: Scorer, metrics: Mapping[str, float] | None = None) -> str:
+        """NDCG."""
+        return f"ndcg@{self.at_k}"
+
+    def csv_columns(self, scorer: Scorer) -> list[tuple[str, str]]:
+        """`MAP`, `MRR@k` and `NDCG@k`, then those of `measures` under their own names."""
+        keys = self.metric_keys(scorer)
+        return [(key.upper(), key) for key in keys[:3]] + [(key, key) for key in keys[3:]]
+
+    def log_lines(self, scorer: Scorer, metrics: Mapping[str, float]) -> Sequence[str]:
+        """Sizes, then a line a measure, in percent."""
+        sizes = [f"Queries: {len(self.samples)}"]
+        for side in ("positive", "negative"):
+            counts = [len(sample[side]) for sample in self.samples]
+            mean = sum(counts) / len(counts)
+            sizes.append(f"{side.capitalize()}s: Min {min(counts):.1f}, Mean {mean:.1f}, Max {max(counts):.1f}")
+        columns = self.csv_columns(scorer)
+        return [" \t ".join(sizes), *(f"{header}: {metrics[key] * 100:.2f}" for header, key in columns)]
+
+    def score(self, scorer: Scorer) -> dict[str, float]:
+        """Sort each sample's documents by their similarity to its query and measure the lists."""
+        keys = self.metric_keys(scorer)
+        scores = self._scores(scorer).cpu()
+        num_nonfinite = int((~scores.isfinite()).sum())
+        if num_nonfinite:
+            warn_nonfinite(self.label, num_nonfinite, len(scores), "similarities")
+            return dict.fromkeys(keys, math.nan)
+        self._warn_if_collapsed(scores)
+        found = segment_metrics(scores, self._relevance, self._offsets, self.at_k)
+        metrics = dict(zip(keys, (float(found[name].mean()) for name in ("map", "mrr", "ndcg")), strict=False))
+        more = [measure for measure in dict.fromkeys(self.measures) if str(measure) not in metrics]
+        if more:
+            ranked, relevance = self._ranked(scores)
+            values = expected_ranking_metrics(ranked, relevance, relevance.sum(1).long(), more)
+            metrics.update({str(measure): float(values[measure].mean()) for measure in more})
+        return metrics
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Settings that the model card shows."""
+        return {"at_k": self.at_k, **super().get_config_dict()}
+
+    def _known_function(self, function: Similarity | None) -> Similarity | None:
+        for known, name in _KNOWN:
+            if function is known:
+                return name
+        if function is None or callable(function):
+            return function
+        return check_similarity_names(self.label, [function])[0]
+
+    def _complete(self, samples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        complete = []
+        for number, sample in enumerate(samples):
+            missing = [key for key in ("query", "positive", "negative") if key not in sample]
+            if missing:
+                raise ValueError(f"{self.label}: sample {number} has no {' and no '.join(map(repr, missing))}.")
+            documents = {side: _listed(sample[side]) for side in ("positive", "negative")}
+            if documents["positive"] and documents["negative"]:
+                complete.append({**sample, **documents})
+        if not complete:
+            raise ValueError(f"{self.label}: none of {len(samples)} samples has a positive and a negative document.")
+        if len(complete) < len(samples):
+            logger.warning(
+                "%s: %d of %d samples have no positive or no negative document and are left out.",
+                self.label,
+                len(samples) - len(complete),
+                len(samples),
+            )
+        return complete
+
+    def _scores(self, scorer: Scorer) -> Tensor:
+        """(T,) similarity of every document to its query, sample after sample, positives first."""
+        queries = [sample["query"] for sample in self.samples]
+        documents = [document for one in self.samples for document in [*one["positive"], *one["negative"]]]
+        as_query, as_document = self.options(task="query"), self.options(task="document")
+        function = scorer.similarity_fn_name if self._function is None else self._function
+        if callable(function):
+            return self._scores_by_function(scorer, function, queries, documents, as_query, as_document)
+        num_documents = self._offsets.diff().tolist()
+        repeated = [query for query, count in zip(queries, num_documents, strict=True) for _ in range(count)]
+        return scorer.pairwise(repeated, documents, [function], as_query, as_document)[function]
+
+    def _scores_by_function(
+        self,
+        scorer: Scorer,
+        function: Callable[[Tensor, Tensor], Tensor],
+        queries: list[Any],
+        documents: list[Any],
+        as_query: EncodeOptions,
+        as_document: EncodeOptions,
+    ) -> Tensor:
+        query_embeddings, document_embeddings = scorer.embed(queries, as_query), scorer.embed(documents, as_document)
+        query_rows = widen(query_embeddings.rows())
+        bounds = self._offsets.tolist()
+        scores = []
+        for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            query = query_rows[number] if self.use_batched_encoding else query_rows[number : number + 1]
+            rows = widen(document_embeddings.table.index_select(0, document_embeddings.index[start:end]))
+            found = torch.as_tensor(function(query, rows))
+            found = found[0] if found.ndim > 1 else found
+            if found.shape != (end - start,):
+                raise ValueError(
+                    f"{self.label}: similarity_fct returned scores of shape {tuple(found.shape)} for {end - start} "
+                    "documents."
+                )
+            scores.append(widen(found))
+        return torch.cat(scores)
+
+    def _ranked(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, longest) scores, best first, -inf after the end of a list, and the relevance of the documents there."""
+        lengths = self._offsets.diff()
+        inside = torch.arange(int(lengths.max())) < lengths[:, None]
+        table = torch.full(inside.shape, -math.inf, dtype=scores.dtype)
+        relevance = torch.zeros(inside.shape, dtype=torch.float64)
+        table[inside] = scores
+        relevance[inside] = self._relevance.double()
+        ranked, order = table.sort(dim=1, descending=True, stable=True)
+        return ranked, relevance.gather(1, order)
+
+    def _warn_if_collapsed(self, scores: Tensor) -> None:
+        best, worst = (torch.segment_reduce(scores, how, offsets=self._offsets) for how in ("max", "min"))
+        num_equal = int((best == worst).sum())
+        if num_equal * 2 > len(self.samples):
+            logger.warning(
+                "%s: all documents have the same score for %d of %d queries: the model has collapsed, or the samples "
+                "repeat a text. Metrics are then those of a random order.",
+                self.label,
+                num_equal,
+                len(self.samples),
+            )
+
+
+def _listed(documents: Any) -> list[Any]:
+    return [documents] if isinstance(documents, (str, Mapping)) else list(documents)

@@ -1,0 +1,127 @@
+"""Translation matching: does each sentence find its translation among all?"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..distributed import is_main_process
+from ..kernels.mining import Match, match_accuracy
+from ..kernels.similarity import all_pairs
+from ..scorers import Scorer
+from .base import Evaluator, warn_nonfinite
+from .inputs import check_equal_lengths
+
+_KEYS = ("src2trg_accuracy", "trg2src_accuracy", "mean_accuracy")
+_NUM_SHOWN = 5
+
+
+class TranslationEvaluator(Evaluator):
+    """How often the most similar sentence of the other language has the text of the right translation.
+
+    Accuracy from source to target, from target to source, and the mean of both, each in [0, 1], higher is better, by
+    cosine similarity; among equally similar sentences the first is taken. Repeated sentences count as right whichever
+    of them is found. Definitions are those of sentence-transformers.
+
+    Args:
+        source_sentences: Sentences in one language.
+        target_sentences: The translation of each.
+        show_progress_bar: Whether encoding shows a bar.
+        batch_size: Most texts a batch.
+        name: Put before every metric.
+        print_wrong_matches: Whether to print each source sentence that finds a wrong target, with what it finds.
+        write_csv: Whether a call with `output_path` appends to the CSV.
+        truncate_dim: Leading dimensions of the embeddings to use.
+
+    Raises:
+        ValueError: When there are no sentences or the lists differ in length.
+    """
+
+    default_batch_size = 16
+
+    def __init__(
+        self,
+        source_sentences: Sequence[str],
+        target_sentences: Sequence[str],
+        show_progress_bar: bool | None = False,
+        batch_size: int = 16,
+        name: str = "",
+        print_wrong_matches: bool = False,
+        write_csv: bool = True,
+        truncate_dim: int | None = None,
+    ) -> None:
+        super().__init__(
+            name=name,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            write_csv=write_csv,
+            truncate_dim=truncate_dim,
+        )
+        check_equal_lengths(self.label, source_sentences=source_sentences, target_sentences=target_sentences)
+        self.source_sentences = list(source_sentences)
+        self.target_sentences = list(target_sentences)
+        self.print_wrong_matches = print_wrong_matches
+        self.csv_file = "_".join(["translation_evaluation", *filter(None, [name]), "results.csv"])
+
+    def metric_keys(self, scorer: Scorer) -> list[str]:
+        """`src2trg_accuracy`, `trg2src_accuracy` and `mean_accuracy`."""
+        return list(_KEYS)
+
+    def primary_key(self, scorer: Scorer, metrics: Mapping[str, float] | None = None) -> str:
+        """The mean of both directions."""
+        return "mean_accuracy"
+
+    def csv_columns(self, scorer: Scorer) -> list[tuple[str, str]]:
+        """Both directions."""
+        return [("src2trg", "src2trg_accuracy"), ("trg2src", "trg2src_accuracy")]
+
+    def title(self, when: str) -> str:
+        """The line logged before it runs."""
+        return f"Evaluating translation matching Accuracy of the model on the {self.name} dataset{when}:"
+
+    def log_lines(self, scorer: Scorer, metrics: Mapping[str, float]) -> Sequence[str]:
+        """A line a direction, in percent."""
+        return [f"Accuracy {way}: {metrics[f'{way}_accuracy'] * 100:.2f}" for way in ("src2trg", "trg2src")]
+
+    def score(self, scorer: Scorer) -> dict[str, float]:
+        """Match both lists in both directions."""
+        num_sentences = len(self.source_sentences)
+        rows = scorer.embed([*self.source_sentences, *self.target_sentences], self.options()).rows()
+        num_nonfinite = int((~rows.isfinite().all(dim=1)).sum())
+        if num_nonfinite:
+            warn_nonfinite(self.label, num_nonfinite, len(rows), "embeddings")
+            return dict.fromkeys(_KEYS, math.nan)
+        source, target = rows[:num_sentences], rows[num_sentences:]
+        source_ids, target_ids = _ids(self.source_sentences), _ids(self.target_sentences)
+        forward, backward = match_accuracy(source, target, source_ids, target_ids)
+        if self.print_wrong_matches and is_main_process():
+            self._print_wrong(forward, source, target)
+        accuracies = [float(match.correct.double().mean()) for match in (forward, backward)]
+        return dict(zip(_KEYS, [*accuracies, sum(accuracies) / 2], strict=True))
+
+    def _print_wrong(self, forward: Match, source: Tensor, target: Tensor) -> None:
+        for place in (~forward.correct).nonzero().flatten().tolist():
+            scores = all_pairs("cosine", source[place : place + 1], target)[0]
+            found = int(forward.best_index[place])
+            best = scores.sort(descending=True, stable=True).indices[:_NUM_SHOWN].tolist()
+            lines = [
+                f"\nWrong match: source {place} finds target {found}, not {place}.",
+                f"Source: {self.source_sentences[place]}",
+                f"Found:  {self.target_sentences[found]} (score {scores[found]:.4f})",
+                f"Right:  {self.target_sentences[place]} (score {scores[place]:.4f})",
+                "Most similar targets:",
+                *(f"    {one} (score {scores[one]:.4f}) {self.target_sentences[one]}" for one in best),
+            ]
+            # Standard output, as in sentence-transformers: it was asked for, whatever the level of logging.
+            sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _ids(texts: Sequence[Any]) -> Tensor:
+    """(N,) int64, the same for equal texts."""
+    places: dict[Any, int] = {}
+    return torch.tensor([places.setdefault(text, len(places)) for text in texts])

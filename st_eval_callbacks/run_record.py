@@ -1,0 +1,143 @@
+"""What a run leaves behind: its history, its tables, its model card."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from . import distributed, report
+from .evaluation import Outcome, evaluate, inner_evaluators
+from .history import EvalRecord, History
+from .plan import Plan
+from .tasks import Task
+from .trainer_link import TrainerLink
+from .writers import model_card
+from .writers.files import set_aside
+from .writers.results import keep_foreign_results, write_results
+from .writers.tables import drop_rows_after
+
+logger = logging.getLogger(__name__)
+
+
+class RunRecord:
+    """Writes what the trainer's log holds; keeps nothing of its own but what the card shows of each step.
+
+    Args:
+        link: The trainer.
+        tasks: The callback's evaluators.
+        plan: How this run is evaluated.
+    """
+
+    def __init__(self, link: TrainerLink, tasks: Sequence[Task], plan: Plan) -> None:
+        self.link = link
+        self.tasks = tasks
+        self.plan = plan
+        self._card_results: dict[int, dict[BaseEvaluator, Mapping[str, float]]] = {}
+
+    @property
+    def history(self) -> History:
+        """All evaluations so far."""
+        return History.from_log(self.link.trainer.state.log_history)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(self.link.output_dir)
+
+    def order_files(self, step: int) -> None:
+        """Before the first step: keep an earlier run's files aside; take out rows that a resumed run writes again.
+
+        Args:
+            step: Where the run starts; above 0 on a resume.
+        """
+        if not distributed.is_main_process():
+            return
+        kept = keep_foreign_results(self.folder, self.history)
+        if kept is not None:
+            logger.info("the results of an earlier run are kept as %s", kept)
+        for table in [self.folder / "eval" / name for task in self.tasks for name in task.csv_files()]:
+            if step == 0:
+                set_aside(table)
+            else:
+                drop_rows_after(table, step)
+        if self.history:
+            self.write_results()
+
+    def add(self, step: int, outcome: Outcome) -> None:
+        """Take note of what the card shows of an evaluation."""
+        self._card_results.setdefault(step, {}).update(outcome.card_results)
+
+    def write_results(self) -> None:
+        """Bring `evaluation_results.csv` up to date."""
+        if distributed.is_main_process():
+            selection = self.plan.selection
+            write_results(self.folder, self.history, selection.metric, selection.greater_is_better)
+
+    def write_training_table(self) -> None:
+        """Bring the card's training table up to date."""
+        primaries = [self.plan.selection.metric, *(self.primary_of(task) for task in self.tasks)]
+        own = getattr(self.link.own_evaluator, "primary_metric", None)
+        names = [name for name in dict.fromkeys([*primaries, own]) if isinstance(name, str)]
+        model_card.rebuild_training_table(self.link.model, self.link.trainer.state.log_history, names)
+
+    def primary_of(self, task: Task) -> str | None:
+        """The key of an evaluator's primary metric, as far as known."""
+        return task.primary_metric(name for name, owner in self.plan.owners.items() if owner is task)
+
+    def keep_card_of(self, step: int) -> None:
+        """Let the card that is saved now show what was measured at this step, and nothing older."""
+        model_card.set_results(self.link.model, self._card_results.get(step, {}), self._all_evaluators())
+
+    def fill_card(self, step: int, epoch: float, *, measure_missing: bool) -> None:
+        """Let the card show the metrics of the model that is left.
+
+        Args:
+            step: The step that the model's weights are of.
+            epoch: Passes over the training data done.
+            measure_missing: Whether evaluators that did not run at that step are run on the model now.
+        """
+        results = dict(self._card_results.get(step, {}))
+        record = self.history.at(step)
+        missing = []
+        for task in self.tasks:
+            if any(one in results for one in inner_evaluators(task.evaluator)):
+                continue
+            logged = {} if record is None else self._metrics_of(task, record)
+            if logged:
+                results[task.evaluator] = logged
+            else:
+                missing.append(task)
+        if missing and measure_missing:
+            outcome = evaluate(missing, self.link.model, output_path=None, epoch=epoch, step=step, on_error="warn")
+            results.update(outcome.card_results)
+        model_card.set_results(self.link.model, results, self._all_evaluators())
+        self.write_training_table()
+
+    def show_summary(self, best_checkpoint: str | None) -> None:
+        """Show the table and where the files are, on the main process."""
+        if not distributed.is_main_process() or not self.history:
+            return
+        report.show_summary(
+            self.history,
+            {task.name: primary for task in self.tasks if (primary := self.primary_of(task)) is not None},
+            self.plan.selection.metric,
+            self.plan.selection.greater_is_better,
+            self.folder,
+            best_checkpoint,
+        )
+
+    def _all_evaluators(self) -> list[BaseEvaluator]:
+        return [one for task in self.tasks for one in inner_evaluators(task.evaluator)]
+
+    def _metrics_of(self, task: Task, record: EvalRecord) -> dict[str, float]:
+        owners = self.plan.owners
+        own: Any = getattr(task.evaluator, "name", "") or task.prefix
+        return {
+            key: value
+            for key, value in record.metrics.items()
+            if owners.get(key) is task or (key not in owners and own and key.startswith(f"{own}_"))
+        }

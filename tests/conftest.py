@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import os
+
+# Before anything imports a library that reads it: models come from packages or are built in the tests.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+from hypothesis import settings
+
+# Scripts and helpers in there are imported by tests, they hold none.
+collect_ignore = ["support"]
+
+torch.set_num_threads(2)
+
+# The same examples in every run: a failure must be there for whoever looks next.
+settings.register_profile("tests", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("tests")
