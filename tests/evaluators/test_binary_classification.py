@@ -21,7 +21,9 @@ METRICS = ["accuracy", "accuracy_threshold", "f1", "f1_threshold", "precision", 
 
 def labelled_pairs(num=60):
     left = sentences(num, seed=1)
-    right = [text if i % 5 == 0 else other for i, (text, other) in enumerate(zip(left, sentences(num, 2), strict=True))]
+    right = [
+        text if i % 5 == 0 else other for i, (text, other) in enumerate(zip(left, sentences(num, 2), strict=True))
+    ]
     return left, right, [int(i % 5 == 0 or i % 3 == 0) for i in range(num)]
 
 
@@ -50,7 +52,10 @@ def values_of(scores, labels, name="dot"):
 )
 def test_it_is_equal_to_the_peer_but_for_maxima_of_thresholds(settings, tmp_path, caplog):
     data = labelled_pairs()
-    ours, theirs = BinaryClassificationEvaluator(*data, **settings), peer.BinaryClassificationEvaluator(*data, **settings)
+    ours, theirs = (
+        BinaryClassificationEvaluator(*data, **settings),
+        peer.BinaryClassificationEvaluator(*data, **settings),
+    )
     without = [f"{prefix}{key}" for key in MAX_THRESHOLDS for prefix in ("", f"{ours.name}_")]
     assert_equal_to_peer(ours, theirs, tiny_model(), tmp_path, caplog, without=without)
 
@@ -106,7 +111,9 @@ def test_applying_a_threshold_to_the_scores_gives_its_metric(name, seed):
 
 def test_there_is_no_maximum_over_thresholds_of_different_functions():
     model = StubModel({"a": [1, 0], "b": [2, 0], "c": [0, 1]})
-    evaluator = BinaryClassificationEvaluator(["a"] * 2, ["b", "c"], [1, 0], similarity_fn_names=["cosine", "euclidean"])
+    evaluator = BinaryClassificationEvaluator(
+        ["a"] * 2, ["b", "c"], [1, 0], similarity_fn_names=["cosine", "euclidean"]
+    )
     result = evaluator(model)
     assert not set(MAX_THRESHOLDS) & {*result, *evaluator.metric_names(model)}
     assert result["max_ap"] == 1

@@ -177,7 +177,8 @@ def test_blank_sentences_of_a_table_are_left_out_and_counted(caplog):
     evaluator = MSEEvaluatorFromDataFrame(rows, student_of([[0.0], [1.0]]), [("en", "de")], name="ted")
     assert evaluator.data == {("en", "de"): (["a"], ["b"])}
     assert [record.getMessage() for record in caplog.records] == [
-        "MSEEvaluatorFromDataFrame('ted'): 2 of 3 rows have no sentence in 'en' or in 'de' and are left out of that pair."
+        "MSEEvaluatorFromDataFrame('ted'): 2 of 3 rows have no sentence in 'en' or in 'de' "
+        "and are left out of that pair."
     ]
 
 
@@ -186,5 +187,7 @@ def test_values_do_not_depend_on_how_often_a_text_comes():
     left, right = rng.normal(size=(3, 5)).tolist(), rng.normal(size=(3, 5)).tolist()
     teacher, student = student_of(left), student_of(right)
     source, target = list("abcabc"), list("bcacab")
-    expected = np.mean((np.array([left["abc".index(t)] for t in source]) - [right["abc".index(t)] for t in target]) ** 2)
+    expected = np.mean(
+        (np.array([left["abc".index(t)] for t in source]) - [right["abc".index(t)] for t in target]) ** 2
+    )
     assert MSEEvaluator(source, target, teacher)(student)["negative_mse"] == pytest.approx(-100 * expected, rel=1e-6)

@@ -29,7 +29,9 @@ def reranking_samples(num=25, repeated=False):
     for query in queries:
         chosen = chooser.choices(pool, k=12) if repeated else chooser.sample(pool, 12)
         num_positive, num_documents = chooser.randint(1, 3), chooser.randint(4, 12)
-        samples.append({"query": query, "positive": chosen[:num_positive], "negative": chosen[num_positive:num_documents]})
+        samples.append(
+            {"query": query, "positive": chosen[:num_positive], "negative": chosen[num_positive:num_documents]}
+        )
     return samples
 
 

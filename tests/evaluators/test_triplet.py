@@ -56,7 +56,9 @@ def test_a_model_with_methods_for_queries_and_documents_gets_each_side_once():
     ]
 
 
-@pytest.mark.parametrize(("margin", "accuracy"), [(None, 1), (0.5, 1), (1, 0), (2, 0), ({"dot": 0.5}, 1), ({"dot": 1}, 0)])
+@pytest.mark.parametrize(
+    ("margin", "accuracy"), [(None, 1), (0.5, 1), (1, 0), (2, 0), ({"dot": 0.5}, 1), ({"dot": 1}, 0)]
+)
 def test_the_positive_must_be_closer_by_more_than_the_margin(margin, accuracy):
     model = StubModel({"a": [1], "p": [3], "n": [2]}, "dot")
     assert TripletEvaluator(*ONE, margin=margin)(model) == {"dot_accuracy": accuracy}
