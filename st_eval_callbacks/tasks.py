@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, TypeAlias
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from .schedule import IntervalLike, Schedule
+from .writers.files import safe_name
 
 EvaluatorLike: TypeAlias = "Callable[..., float | dict[str, float]] | BaseEvaluator | Scheduled"
 
@@ -165,7 +167,8 @@ class Task:
         while waiting:
             evaluator = waiting.pop()
             if isinstance(name := getattr(evaluator, "csv_file", None), str):
-                found.append(name)
+                # Others than ours write under the name as it is; one that leads elsewhere is not ours to touch.
+                found += dict.fromkeys([safe_name(name), *([name] if os.path.basename(name) == name else [])])
             inner = getattr(evaluator, "evaluators", ())
             waiting.extend(inner.values() if isinstance(inner, Mapping) else inner)
         return found

@@ -1,0 +1,64 @@
+"""NanoBEIR from a local folder in the hub's layout: the peer's values, keys and table."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sentence_transformers.sentence_transformer import evaluation as peer
+from support.models import tiny_model
+from support.parity import assert_equal_to_peer, sentences
+
+from st_eval_callbacks.evaluators import InformationRetrievalEvaluator, NanoBEIREvaluator
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two tiny data sets with the subsets corpus, queries and qrels."""
+    root = tmp_path / "nano"
+    lines = ["---", "configs:"]
+    for subset in ("corpus", "queries", "qrels"):
+        (root / subset).mkdir(parents=True)
+        lines += [f"- config_name: {subset}", "  data_files:"]
+        for split in ("NanoMSMARCO", "NanoNQ"):
+            lines += [f"  - split: {split}", f"    path: {subset}/{split}.jsonl"]
+    (root / "README.md").write_text("\n".join([*lines, "---", ""]))
+    for number, split in enumerate(("NanoMSMARCO", "NanoNQ")):
+        chooser = random.Random(number)
+        texts = list(dict.fromkeys(sentences(50, 50 + number)))
+        rows: dict[str, list[dict[str, str]]] = {
+            "queries": [{"_id": f"q{i}", "text": text} for i, text in enumerate(texts[:6])],
+            "corpus": [{"_id": f"d{i}", "text": text} for i, text in enumerate(texts[6:])],
+            "qrels": [
+                {"query-id": f"q{i}", "corpus-id": f"d{chooser.randrange(len(texts) - 6)}"}
+                for i in range(6)
+                for _ in "ab"
+            ],
+        }
+        for subset, found in rows.items():
+            (root / subset / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in found) + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dataset_names": ["msmarco", "nq"]},
+        {"dataset_names": ["msmarco", "nq"], "aggregate_key": "worst", "aggregate_fn": min, "truncate_dim": 6},
+        {"dataset_names": ["nq"], "query_prompts": "query : "},
+    ],
+)
+def test_it_is_equal_to_the_peer(
+    settings: dict[str, Any], folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = (kind(dataset_id=str(folder), **settings) for kind in (NanoBEIREvaluator, peer.NanoBEIREvaluator))
+    assert_equal_to_peer(ours, theirs, tiny_model(), tmp_path, caplog)
+    assert all(isinstance(one, InformationRetrievalEvaluator) for one in ours.evaluators)
+
+
+def test_an_unknown_data_set_is_refused_with_those_there_are(folder: Path) -> None:
+    with pytest.raises(ValueError, match="msmarco"):
+        NanoBEIREvaluator(["msmarko"], dataset_id=str(folder))
