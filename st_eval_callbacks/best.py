@@ -82,9 +82,10 @@ def require_primary(plan: Plan, metrics: dict[str, float], *, tolerant: bool) ->
         ValueError: When the metric is missing and nothing failed.
     """
     key = plan.selection.log_key
-    if key is None or key in metrics:
+    if key is None or key in metrics or plan.selection.task is None:
+        # What the Trainer or another callback measures is not ours to ask for.
         return
-    if tolerant and plan.selection.task is not None:
+    if tolerant:
         metrics[key] = math.nan
         return
     raise ValueError(unknown_metric_message(key, list(metrics)))

@@ -80,6 +80,7 @@ class EvaluatorCallback(TrainerCallback):
         self._plan: Plan | None = None
         self._previous = Progress(0, 0.0, 1)
         self._saved_step = -1
+        self._put_back_eval_on_start = False
         self._record: RunRecord | None = None
 
     # -- the trainer -------------------------------------------------------------------------------------------------
@@ -139,6 +140,7 @@ class EvaluatorCallback(TrainerCallback):
             primary=self.primary,
             load_best_model_at_end=self.load_best_model_at_end,
             steps_per_epoch=optimizer_steps_per_epoch(dataloader, args.gradient_accumulation_steps),
+            others=[task for other in link.others_like(self) for task in other.tasks],
         )
         self._previous = Progress(state.global_step, state.epoch or 0.0, state.max_steps)
         self._saved_step = state.global_step
@@ -149,9 +151,9 @@ class EvaluatorCallback(TrainerCallback):
         if state.global_step == 0:
             starts = [task for task in self.tasks if task.schedule.at_start or args.eval_on_start]
             self._evaluate(starts, args, state, control, trainer_evaluates=True)
-            if not link.evaluates_by_itself:
+            if args.eval_on_start and not link.evaluates_by_itself:
                 # The Trainer would now evaluate, and fail: it has nothing to evaluate.
-                args.eval_on_start = False
+                args.eval_on_start, self._put_back_eval_on_start = False, True
 
     def _resume(self, link: TrainerLink, args: TrainingArguments, state: TrainerState) -> None:
         plan = self._require_plan()
@@ -341,6 +343,8 @@ class EvaluatorCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Let the card tell of the model that is left, and show the table."""
+        if self._put_back_eval_on_start:
+            args.eval_on_start, self._put_back_eval_on_start = True, False
         plan = self._require_plan()
         loaded = args.load_best_model_at_end and state.best_model_checkpoint is not None
         step = (state.best_global_step or state.global_step) if loaded else state.global_step

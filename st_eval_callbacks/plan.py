@@ -47,6 +47,7 @@ def make_plan(
     primary: str | None,
     load_best_model_at_end: bool | None,
     steps_per_epoch: float,
+    others: Sequence[Task] = (),
 ) -> Plan:
     """Check everything that can be known before training, and write into the arguments what they leave open.
 
@@ -58,6 +59,7 @@ def make_plan(
         primary: The callback's `primary`.
         load_best_model_at_end: The callback's own wish, or None for the argument's.
         steps_per_epoch: Optimizer steps of one pass; infinite when unknown.
+        others: Evaluators of other callbacks, which may measure what decides.
 
     Returns:
         The plan.
@@ -67,18 +69,21 @@ def make_plan(
         TypeError: When an evaluator does not fit the kind of model.
     """
     for task in tasks:
+        task.schedule = task.given
         if task.follows_trainer and args.eval_strategy == "no":
-            task.schedule = Schedule(_EACH_EPOCH, (), task.schedule.at_start, task.schedule.at_end)
+            task.schedule = Schedule(_EACH_EPOCH, (), task.given.at_start, task.given.at_end)
     _refuse_silent_schedules(tasks, state.max_steps, steps_per_epoch)
     owners = known_names(tasks, link.model)
+    trainer_evaluates = args.eval_strategy != "no"
+    elsewhere = {name for task in others for name in task.metric_names(link.model) or [task.primary_metric() or ""]}
     selection = choose(
         tasks,
         owners,
         primary=primary,
         stated=args.metric_for_best_model,
         stated_greater_is_better=args.greater_is_better,
-        trainer_names=link.trainer_metric_names() if args.eval_strategy != "no" else set(),
-        trainer_measures_more=args.eval_strategy != "no" and link.measures_unknown_metrics,
+        trainer_names=elsewhere | (link.trainer_metric_names() if trainer_evaluates else set()),
+        trainer_measures_more=(trainer_evaluates and link.measures_unknown_metrics) or "" in elsewhere,
     )
     if load_best_model_at_end is not None:
         args.load_best_model_at_end = load_best_model_at_end

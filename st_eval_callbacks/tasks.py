@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sentence_transformers.base.evaluation import BaseEvaluator
@@ -87,14 +87,20 @@ class Task:
     Attributes:
         name: Unique among the callback's evaluators; used in messages and in `eval_<name>_runtime`.
         evaluator: What is called.
-        schedule: When it runs; with `every` None and no points it follows the Trainer.
+        given: The schedule asked for; with `every` None and no points it follows the Trainer.
         prefix: Put before keys that do not start with it; "" for none.
+        schedule: When it runs in this call of `train()`.
     """
 
     name: str
     evaluator: BaseEvaluator
-    schedule: Schedule
+    given: Schedule
     prefix: str = ""
+    schedule: Schedule = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Run as asked for until a plan says more."""
+        self.schedule = self.given
 
     @property
     def follows_trainer(self) -> bool:

@@ -8,11 +8,13 @@ import os
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import DefaultFlowCallback, Trainer, TrainerCallback
 
 logger = logging.getLogger(__name__)
+
+_Callback = TypeVar("_Callback", bound=TrainerCallback)
 
 
 class TrainerLink:
@@ -112,6 +114,11 @@ class TrainerLink:
         flow = [i for i, other in enumerate(callbacks) if isinstance(other, DefaultFlowCallback)]
         callbacks.remove(callback)
         callbacks.insert(flow[0] + 1 if flow else 0, callback)
+
+    def others_like(self, callback: _Callback) -> list[_Callback]:
+        """The trainer's other callbacks of the same class."""
+        every = self.trainer.callback_handler.callbacks
+        return [other for other in every if isinstance(other, type(callback)) and other is not callback]
 
     def guard_best_metric(self) -> None:
         """Keep `state.best_metric` None while nothing finite was measured.

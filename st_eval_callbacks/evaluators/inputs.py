@@ -29,9 +29,9 @@ def check_similarity_names(label: str, names: Sequence[Any]) -> list[str]:
         ValueError: Says what was given, what is allowed and what was probably meant.
     """
     found = [str(getattr(name, "value", name)) for name in names]
-    for name in found:
-        if name not in SIMILARITY_NAMES:
-            near = difflib.get_close_matches(name, SIMILARITY_NAMES, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{label}: {name!r} is none of {', '.join(SIMILARITY_NAMES)}.{hint}")
-    return list(dict.fromkeys(found))
+    unknown = [name for name in found if name not in SIMILARITY_NAMES]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], SIMILARITY_NAMES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{label}: unexpected names {unknown}; there is {', '.join(SIMILARITY_NAMES)}.{hint}")
+    return found

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from support.loop import (
+    WORDS,
     Fake,
     at_steps,
     checkpoints,
@@ -20,6 +21,7 @@ from support.loop import (
     weights_of,
     without_times,
 )
+from support.models import StubModel, tiny_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import EarlyStoppingCallback, TrainerCallback
 
@@ -445,6 +447,49 @@ def test_patience_goes_on_counting_after_a_resume(tmp_path: Path) -> None:
     assert trainer.state.global_step == 6
 
 
+@pytest.mark.parametrize("trainer_evaluates", [False, True])
+def test_two_callbacks_share_one_table_and_resume_together(tmp_path: Path, trainer_evaluates: bool) -> None:
+    arguments: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "metric_for_best_model": "a_score"}
+    if trainer_evaluates:
+        arguments |= {"eval_strategy": "steps", "eval_steps": 2, "eval_dataset": pairs()}
+
+    def callbacks() -> list[Any]:
+        first, second = Fake(at_steps(0.2, 0.9, 0.5, 0.6), name="a"), Fake(0.7, name="b")
+        return [EvaluatorCallback(first, every=2), EvaluatorCallback(second, every=4)]
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path, [*callbacks(), StopAt(5)], **arguments).train()
+    trainer = make_trainer(tmp_path, callbacks(), **arguments)
+    trainer.train(resume_from_checkpoint=True)
+    rows = read_results(tmp_path)
+    assert rows["a_score"].tolist() == [0.2, 0.9, 0.5, 0.6]
+    assert rows["b_score"].isna().tolist() == [True, False, True, False]
+    assert rows["is_best"].tolist() == [1, 1, 0, 0]
+    assert (trainer.state.best_metric, trainer.state.best_global_step) == (0.9, 4)
+
+
+def test_training_twice_starts_anew(tmp_path: Path) -> None:
+    fake = Fake()
+    trainer = make_trainer(tmp_path, [EvaluatorCallback(fake)], eval_on_start=True)
+    trainer.train()
+    trainer.train()
+    assert fake.steps == [0, 4, 8] * 2
+    assert (tmp_path / "evaluation_results.1.csv").exists()
+
+
+def test_two_sizes_over_one_corpus_are_encoded_once(tmp_path: Path) -> None:
+    from st_eval_callbacks.evaluators import InformationRetrievalEvaluator, SequentialEvaluator
+
+    texts = {f"d{i}": f"{WORDS[i]} {WORDS[i - 1]}" for i in range(len(WORDS))}
+    data = {"queries": {"q": "cat"}, "corpus": texts, "relevant_docs": {"q": {"d0"}}}
+    sizes = [InformationRetrievalEvaluator(**data, truncate_dim=dim, name=str(dim)) for dim in (16, 4)]
+    stub = StubModel({text: [float(i + j) for j in range(16)] for i, text in enumerate(["cat", *texts.values()])})
+    result = SequentialEvaluator(sizes)(stub)
+    assert len(stub.calls) == 2
+    alone = [one(StubModel(stub.vectors))[f"{one.name}_cosine_ndcg@10"] for one in sizes]
+    assert alone == [result["16_cosine_ndcg@10"], result["4_cosine_ndcg@10"]]
+
+
 # -- the model card ---------------------------------------------------------------------------------------------------
 
 
@@ -497,9 +542,9 @@ def test_losses_and_weights_are_the_same_with_and_without_the_callback(tmp_path:
             model.encode(["cat dog"])
             return super().__call__(model, *args, **kwargs)
 
-    plain = make_trainer(tmp_path / "plain")
+    plain = make_trainer(tmp_path / "plain", model=tiny_model(dropout=0.2))
     plain.train()
-    watched = make_trainer(tmp_path / "watched", [EvaluatorCallback(Noisy(), every=1)])
+    watched = make_trainer(tmp_path / "watched", [EvaluatorCallback(Noisy(), every=1)], model=tiny_model(dropout=0.2))
     watched.train()
     assert logged(watched, "loss") == logged(plain, "loss")
     assert equal_weights(weights_of(watched.model), weights_of(plain.model))
