@@ -169,7 +169,8 @@ class Task:
 
     def csv_files(self) -> list[str]:
         """Names of the tables that the evaluator, and those inside it, append to."""
-        found, waiting = [], [self.evaluator]
+        found: list[str] = []
+        waiting: list[Any] = [self.evaluator]
         while waiting:
             evaluator = waiting.pop()
             if isinstance(name := getattr(evaluator, "csv_file", None), str):
