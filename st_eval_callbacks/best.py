@@ -21,6 +21,24 @@ def beats(value: float, selection: Selection, state: TrainerState) -> bool:
     return is_better(value, best, selection.greater_is_better)
 
 
+def recall(selection: Selection, history: History, state: TrainerState) -> None:
+    """Find the best so far in the history after a resume, whatever the checkpoint says of it.
+
+    Args:
+        selection: The deciding metric; one that only the Trainer measures is left to the checkpoint.
+        history: All evaluations up to the resumed step.
+        state: Its best is set.
+    """
+    metric = selection.metric
+    if metric is None or (selection.task is None and not history.values(metric)):
+        return
+    found = history.best(metric, selection.greater_is_better)
+    state.best_metric = None if found is None else found.metrics[metric]
+    state.best_global_step = None if found is None else found.step
+    if found is None or not (state.best_model_checkpoint or "").endswith(f"-{found.step}"):
+        state.best_model_checkpoint = None
+
+
 def take_over(plan: Plan, result: EvalRecord, link: TrainerLink, callback: TrainerCallback) -> None:
     """Let a new best be saved, at a step where the Trainer does not evaluate; where it does, it decides by itself.
 

@@ -11,12 +11,11 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from . import best, distributed
-from .evaluation import Outcome, evaluate
+from .evaluation import evaluate
 from .history import EvalRecord, History
-from .plan import Plan, make_plan, optimizer_steps_per_epoch, write_selection
+from .plan import Plan, make_plan, optimizer_steps_per_epoch
 from .run_record import RunRecord
 from .schedule import Interval, IntervalLike, Progress
-from .selection import refuse_same_keys, unknown_metric_message
 from .tasks import EvaluatorLike, Task, build_tasks
 from .trainer_link import TrainerLink
 from .writers import model_card
@@ -161,14 +160,7 @@ class EvaluatorCallback(TrainerCallback):
         if args.eval_steps is not None and args.eval_strategy == "steps":
             share = args.eval_steps < 1
             state.eval_steps = math.ceil(state.max_steps * args.eval_steps) if share else int(args.eval_steps)
-        metric = plan.selection.metric
-        measured_here = metric is not None and (plan.selection.task is not None or self.history.values(metric))
-        if metric is not None and measured_here:
-            found = self.history.best(metric, plan.selection.greater_is_better)
-            state.best_metric = None if found is None else found.metrics[metric]
-            state.best_global_step = None if found is None else found.step
-            if found is None or not (state.best_model_checkpoint or "").endswith(f"-{found.step}"):
-                state.best_model_checkpoint = None
+        best.recall(plan.selection, self.history, state)
         link.repair_best_checkpoint()
         self._require_record().write_training_table()
 
@@ -218,22 +210,8 @@ class EvaluatorCallback(TrainerCallback):
         is_last: bool,
         trainer_evaluates: bool,
     ) -> bool:
-        delayed = self._delayed(args, current)
-        due = []
-        for task in self.tasks:
-            schedule = task.schedule
-            follows = task.follows_trainer and trainer_evaluates
-            if follows or (schedule.due(self._previous, current, is_last=is_last) and (is_last or not delayed)):
-                due.append(task)
-        primary = self._require_plan().selection.task
-        if trainer_evaluates and primary is not None and primary not in due:
-            due.append(primary)
+        due = self._require_plan().due(self.tasks, args, self._previous, current, is_last, trainer_evaluates)
         return self._evaluate(due, args, state, control, trainer_evaluates=trainer_evaluates)
-
-    @staticmethod
-    def _delayed(args: TrainingArguments, current: Progress) -> bool:
-        reached = current.epoch if args.eval_strategy == "epoch" else current.step
-        return args.eval_strategy != "no" and reached < args.eval_delay
 
     def _crossed_checkpoint(self, current: Progress) -> bool:
         every = self.checkpoint_every
@@ -319,23 +297,11 @@ class EvaluatorCallback(TrainerCallback):
             batch_size=None if self._plan is None else self._plan.batch_size,
             on_error=self.on_error,
         )
-        self._learn(outcome, args)
+        if self._plan is not None:
+            self._plan.learn(outcome.metrics, args)
         if write:
             self._require_record().add(step, outcome)
         return EvalRecord(step, epoch, outcome.merged, outcome.seconds)
-
-    def _learn(self, outcome: Outcome, args: TrainingArguments) -> None:
-        """Take over names that evaluators could not tell before they ran."""
-        plan = self._plan
-        if plan is None:
-            return
-        for task, metrics in outcome.metrics.items():
-            refuse_same_keys(plan.owners, task, metrics)
-            plan.owners.update(dict.fromkeys(metrics, task))
-            plan.selection.learn(task, metrics)
-            if task is plan.selection.task and plan.selection.metric not in metrics:
-                raise ValueError(unknown_metric_message(str(plan.selection.metric), list(metrics)))
-        write_selection(args, plan.selection)
 
     # -- after the last step -----------------------------------------------------------------------------------------
 

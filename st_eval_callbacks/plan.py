@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import TrainerState, TrainingArguments
 
-from .schedule import Interval, Schedule
-from .selection import Selection, choose, known_names
+from .schedule import Interval, Progress, Schedule
+from .selection import Selection, choose, known_names, refuse_same_keys, unknown_metric_message
 from .tasks import Task
 from .trainer_link import TrainerLink
 
@@ -36,6 +36,58 @@ class Plan:
     owners: dict[str, Task]
     saves: bool
     batch_size: int | None
+
+    def due(
+        self,
+        tasks: Sequence[Task],
+        args: TrainingArguments,
+        previous: Progress,
+        current: Progress,
+        is_last: bool,
+        trainer_evaluates: bool,
+    ) -> list[Task]:
+        """Which evaluators run at a step, by their own schedule or with the Trainer's evaluation.
+
+        Args:
+            tasks: The callback's evaluators.
+            args: The trainer's arguments, for `eval_delay`.
+            previous: The step before.
+            current: This step.
+            is_last: Whether training ends here.
+            trainer_evaluates: Whether the Trainer evaluates at this step; the deciding evaluator then runs too.
+
+        Returns:
+            The evaluators, in the order given; the deciding one last when nothing else asks for it.
+        """
+        reached = current.epoch if args.eval_strategy == "epoch" else current.step
+        delayed = args.eval_strategy != "no" and reached < args.eval_delay and not is_last
+        found = []
+        for task in tasks:
+            follows = task.follows_trainer and trainer_evaluates
+            if follows or (task.schedule.due(previous, current, is_last=is_last) and not delayed):
+                found.append(task)
+        primary = self.selection.task
+        if trainer_evaluates and primary is not None and primary not in found:
+            found.append(primary)
+        return found
+
+    def learn(self, results: Mapping[Task, Mapping[str, float]], args: TrainingArguments) -> None:
+        """Take over names that evaluators could not tell before they ran.
+
+        Args:
+            results: What evaluators just returned.
+            args: The trainer's arguments; the deciding metric is written into them.
+
+        Raises:
+            ValueError: When two evaluators share a key, or the deciding metric is not among what was measured.
+        """
+        for task, metrics in results.items():
+            refuse_same_keys(self.owners, task, metrics)
+            self.owners.update(dict.fromkeys(metrics, task))
+            self.selection.learn(task, metrics)
+            if task is self.selection.task and self.selection.metric not in metrics:
+                raise ValueError(unknown_metric_message(str(self.selection.metric), list(metrics)))
+        write_selection(args, self.selection)
 
 
 def make_plan(

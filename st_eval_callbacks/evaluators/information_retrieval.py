@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +13,14 @@ from numpy.typing import NDArray
 from sentence_transformers.util.similarity import SimilarityFunction
 from torch import Tensor
 
-from ..kernels.expected import expected_ranking_metrics
-from ..kernels.ranking import ranking_metrics, relevance_of
 from ..kernels.topk import Hits
 from ..measures import Measure
-from ..scorers import Scorer, SearchResult
-from ..writers.files import replace_file, safe_name
+from ..scorers import Scorer
+from ..writers.files import safe_name
 from .base import warn_nonfinite
+from .hits import measure, warn_if_collapsed, without_own, write_predictions
 from .judgements import Judgements, RelevantDocs, gains_of
-from .retrieval_metrics import RetrievalMetrics, Wanted, key_of, metric_line
+from .retrieval_metrics import RetrievalMetrics, key_of, metric_line
 
 logger = logging.getLogger(__name__)
 
@@ -262,79 +260,28 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
         metrics: dict[str, float] = {}
         self._hits = {}
         for function, result in results.items():
-            hits = self._without_identical(result.hits, depth) if self.ignore_identical_ids else result.hits
+            hits = without_own(result.hits, self._own_positions(), depth) if self.ignore_identical_ids else result.hits
             if self.write_predictions:
                 self._hits[function] = hits
-            per_query = self._per_query(hits, result)
+            per_query = measure(hits, result, judged, self.wanted(), ties=self.ties)
             if result.num_nonfinite:
                 warn_nonfinite(self.label, result.num_nonfinite, len(self.queries), "queries' scores")
                 per_query = {one: torch.full_like(values, math.nan) for one, values in per_query.items()}
             else:
-                self._warn_if_collapsed(hits)
+                warn_if_collapsed(self.label, hits, len(self.corpus))
             metrics.update({key_of(function, one): float(values.mean()) for one, values in per_query.items()})
         return metrics
-
-    def _per_query(self, hits: Hits, result: SearchResult) -> dict[Wanted, Tensor]:
-        judged, wanted = self._judgements, self.wanted()
-        relevance = relevance_of(hits.positions.cpu(), judged.query, judged.position, judged.gains)
-        if self.ties == "id":
-            return ranking_metrics(relevance, judged.num_relevant, wanted, ideal_gains=judged.ideal_gains)
-        assert result.num_tied is not None
-        assert result.watched_scores is not None
-        present = judged.position >= 0
-        last = hits.scores[:, -1].cpu()
-        tied = torch.zeros(len(present), dtype=torch.bool)
-        tied[present] = result.watched_scores.cpu() == last[judged.query[present]]
-        return expected_ranking_metrics(
-            hits.scores.cpu(),
-            relevance,
-            judged.num_relevant,
-            wanted,
-            boundary_size=result.num_tied.cpu(),
-            boundary_relevant=judged.per_query(tied).long(),
-            boundary_gain=judged.per_query(tied * judged.gains),
-            boundary_exponential_gain=judged.per_query(tied * (2.0**judged.gains - 1)),
-            ideal_gains=judged.ideal_gains,
-        )
-
-    def _without_identical(self, hits: Hits, depth: int) -> Hits:
-        own_positions = [self._positions.get(query, -2) for query in self.queries_ids]
-        own = torch.tensor(own_positions, device=hits.positions.device)
-        # A stable sort moves the document with the query's own id behind the others, which keep their order.
-        order = (hits.positions == own[:, None]).int().sort(dim=1, stable=True).indices
-        positions, scores = hits.positions.gather(1, order), hits.scores.gather(1, order)
-        is_own = positions == own[:, None]
-        positions = positions.masked_fill(is_own, -1)
-        scores = scores.masked_fill(is_own, -math.inf)
-        return Hits(scores[:, :depth], positions[:, :depth])
-
-    def _warn_if_collapsed(self, hits: Hits) -> None:
-        if hits.scores.shape[1] < 2 or len(self.corpus) < 2:
-            return
-        tied = int((hits.scores[:, 0] == hits.scores[:, 1]).sum())
-        if tied * 2 > len(self.queries):
-            logger.warning(
-                "%s: the best score is shared by several documents for %d of %d queries: the model has collapsed, or "
-                "the corpus repeats itself. Metrics then depend on the order of ids (ties='expected' does not).",
-                self.label,
-                tied,
-                len(self.queries),
-            )
 
     def write_extra(self, output_path: Path, scorer: Scorer) -> None:
         """Write the hits as JSON lines: `query_id`, `query`, and `results` of `corpus_id` and `score`."""
         for function, hits in self._hits.items():
             path = output_path / safe_name(f"{self.predictions_file.removesuffix('.jsonl')}_{function}.jsonl")
-            lines = []
-            rows = zip(self.queries_ids, self.queries, hits.positions.tolist(), hits.scores.tolist(), strict=True)
-            for query_id, query, positions, scores in rows:
-                found = [
-                    {"corpus_id": self._sorted_ids[position], "score": score}
-                    for position, score in zip(positions, scores, strict=True)
-                    if position >= 0
-                ]
-                lines.append(json.dumps({"query_id": query_id, "query": query, "results": found}))
-            replace_file(path, "\n".join(lines) + "\n")
+            write_predictions(path, self.queries_ids, self.queries, self._sorted_ids, hits)
+        self._hits = {}
+
+    def _own_positions(self) -> Tensor:
+        """(Q,) position of the document with the query's own id; -2 where there is none."""
+        return torch.tensor([self._positions.get(query, -2) for query in self.queries_ids])
 
     def get_config_dict(self) -> dict[str, Any]:
         """Settings that the model card shows."""
