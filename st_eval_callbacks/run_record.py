@@ -74,8 +74,9 @@ class RunRecord:
     def write_results(self) -> None:
         """Bring `evaluation_results.csv` up to date."""
         if distributed.is_main_process():
-            selection = self.plan.selection
-            write_results(self.folder, self.history, selection.metric, selection.greater_is_better)
+            selection, history = self.plan.selection, self.history
+            names = self._ordered(history.metric_names())
+            write_results(self.folder, history, selection.metric, selection.greater_is_better, names)
 
     def write_training_table(self) -> None:
         """Bring the card's training table up to date."""
@@ -133,11 +134,19 @@ class RunRecord:
     def _all_evaluators(self) -> list[BaseEvaluator]:
         return [one for task in self.tasks for one in inner_evaluators(task.evaluator)]
 
+    def _ordered(self, names: Sequence[str]) -> list[str]:
+        """Names evaluator by evaluator, each in its own order, then all others by name.
+
+        The Trainer sorts the log when it saves it, so the order in the log is another one after a resume.
+        """
+        owned = [name for task in self.tasks for name, owner in self.plan.owners.items() if owner is task]
+        return [name for name in owned if name in names] + sorted(set(names) - set(owned))
+
     def _metrics_of(self, task: Task, record: EvalRecord) -> dict[str, float]:
         owners = self.plan.owners
         own: Any = getattr(task.evaluator, "name", "") or task.prefix
         return {
-            key: value
-            for key, value in record.metrics.items()
+            key: record.metrics[key]
+            for key in self._ordered(list(record.metrics))
             if owners.get(key) is task or (key not in owners and own and key.startswith(f"{own}_"))
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..history import History
@@ -13,19 +14,22 @@ from .files import replace_file, set_aside
 FILE_NAME = "evaluation_results.csv"
 
 
-def results_text(history: History, metric: str | None, greater_is_better: bool) -> str:
+def results_text(
+    history: History, metric: str | None, greater_is_better: bool, names: Sequence[str] | None = None
+) -> str:
     """The table: a row for each step at which anything ran, ascending.
 
     Args:
         history: What was measured.
         metric: The metric that decides the best (log key without "eval_"), or None when none is known yet.
         greater_is_better: Whether higher values of it are better.
+        names: Order of the metrics' columns; None takes the order in which they first appeared.
 
     Returns:
         CSV text with columns `epoch,steps,seconds,is_best` and one a metric. Cells of evaluators that did not run at a
         step are empty; undefined values are `nan`.
     """
-    names = history.metric_names()
+    names = history.metric_names() if names is None else names
     best_steps = {record.step for record in history.improvements(metric, greater_is_better)} if metric else set()
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -37,14 +41,16 @@ def results_text(history: History, metric: str | None, greater_is_better: bool) 
     return stream.getvalue()
 
 
-def write_results(folder: Path, history: History, metric: str | None, greater_is_better: bool) -> Path:
-    """Rewrite `evaluation_results.csv` whole; a reader sees the old table or the new.
+def write_results(
+    folder: Path, history: History, metric: str | None, greater_is_better: bool, names: Sequence[str] | None = None
+) -> Path:
+    """Rewrite `evaluation_results.csv` whole; a reader sees the old table or the new. Arguments as `results_text`.
 
     Returns:
         The path of the file.
     """
     path = folder / FILE_NAME
-    replace_file(path, results_text(history, metric, greater_is_better))
+    replace_file(path, results_text(history, metric, greater_is_better, names))
     return path
 
 

@@ -414,6 +414,24 @@ def test_a_resumed_run_has_the_log_the_results_and_the_best_of_an_uninterrupted_
     assert equal_weights(weights_of(resumed.model), weights_of(whole.model))
 
 
+def test_columns_keep_the_evaluators_order_after_a_resume(tmp_path: Path) -> None:
+    def several(model: Any, output_path: Any, epoch: float, steps: int) -> dict[str, float]:
+        return {"z": steps / 2, "a": steps / 3, "m": steps / 4}
+
+    def callback() -> EvaluatorCallback:
+        early, late = Scheduled(several, every=2), Scheduled(several, every=4)
+        return EvaluatorCallback({"late": late, "early": early}, primary="early_m")
+
+    arguments = {"save_strategy": "steps", "save_steps": 2}
+    make_trainer(tmp_path / "whole", [callback()], **arguments).train()
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path / "cut", [callback(), StopAt(5)], **arguments).train()
+    make_trainer(tmp_path / "cut", [callback()], **arguments).train(resume_from_checkpoint=True)
+    whole, cut = (read_results(tmp_path / name).drop(columns="seconds") for name in ("whole", "cut"))
+    pd.testing.assert_frame_equal(cut, whole)
+    assert list(cut.columns[3:]) == ["late_z", "late_a", "late_m", "early_z", "early_a", "early_m"]
+
+
 def test_the_best_is_found_after_the_folder_was_moved(tmp_path: Path) -> None:
     values = at_steps(0.9, 0.1, 0.2, 0.3)
     arguments = {"save_strategy": "steps", "save_steps": 4}
