@@ -568,6 +568,12 @@ def test_losses_and_weights_are_the_same_with_and_without_the_callback(tmp_path:
     assert equal_weights(weights_of(watched.model), weights_of(plain.model))
 
 
+def retrieval() -> Any:
+    from st_eval_callbacks.evaluators import InformationRetrievalEvaluator
+
+    return InformationRetrievalEvaluator({"q": "cat"}, {"d": "a cat", "e": "dog"}, {"q": {"d"}})
+
+
 # -- errors before the first step -------------------------------------------------------------------------------------
 
 
@@ -577,6 +583,8 @@ def test_losses_and_weights_are_the_same_with_and_without_the_callback(tmp_path:
         (lambda: EvaluatorCallback(Fake()), {"metric_for_best_model": "score"}, "fake_score"),
         (lambda: EvaluatorCallback(Fake(), primary="fakes_score"), {}, "Did you mean 'fake_score'"),
         (lambda: EvaluatorCallback([Fake(), Fake()]), {}, "both measure 'fake_score'"),
+        (lambda: EvaluatorCallback([retrieval(), retrieval()]), {}, "both measure 'cosine_accuracy@1'"),
+        (lambda: EvaluatorCallback(retrieval(), primary="ndcg@10"), {}, "Did you mean 'cosine_ndcg@10'"),
         (lambda: EvaluatorCallback(Fake(), every=9), {}, "never fires"),
         (lambda: EvaluatorCallback(Fake(), every="3 epochs"), {}, "never fires"),
         (lambda: EvaluatorCallback(Fake(), load_best_model_at_end=True), {}, "save_strategy='no'"),
