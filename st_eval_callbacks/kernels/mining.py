@@ -41,7 +41,8 @@ def mine_pairs(embeddings: Tensor, max_pairs: int = 500_000, top_k: int = 100) -
     ``sentence_transformers.util.paraphrase_mining``, which leaves ties to chance: here equal scores are ordered by
     ascending left, then right row, in both limits. Pairs with a NaN score are never returned.
 
-    Only half of the symmetric matrix is computed, in blocks; memory grows with N * top_k.
+    Only half of the symmetric matrix is computed, in blocks, and a bound on all pairs rises on the way; memory grows
+    with N * top_k.
 
     Args:
         embeddings: (N, d) embeddings; half precision is widened to float32.
@@ -70,7 +71,7 @@ def mine_pairs(embeddings: Tensor, max_pairs: int = 500_000, top_k: int = 100) -
         if num_neighbours < 1 or not max_pairs:
             empty = torch.empty(0, dtype=torch.int64, device=table.device)
             return MinedPairs(table.new_empty(0), empty, empty)
-        parts = [selection.finish() for selection in _neighbours(table, num_neighbours)]
+        parts = [selection.finish() for selection in _neighbours(table, num_neighbours, max_pairs)]
         scores, others = (torch.cat(values) for values in zip(*parts, strict=True))
     found = _best_pairs(host_values(scores), others.cpu().numpy(), max_pairs)
     return MinedPairs(*(torch.from_numpy(values).to(table.device) for values in found))
@@ -130,8 +131,11 @@ def mining_metrics(is_duplicate: Tensor, scores: Tensor, num_duplicates: int) ->
     return dict(zip(names, found, strict=True))
 
 
-def _neighbours(table: Tensor, num_neighbours: int) -> list[Selection]:
-    """Select the nearest other rows of every row, each product serving both of its sides."""
+def _neighbours(table: Tensor, num_neighbours: int, max_pairs: int) -> list[Selection]:
+    """Select the nearest other rows of every row, each product serving both of its sides.
+
+    Neighbours too far to be in one of the best pairs may be missing.
+    """
     num_rows = len(table)
     scorer = QueryScorer("cosine", table)
     strips = [slice(start, min(start + _BLOCK, num_rows)) for start in range(0, num_rows, _BLOCK)]
@@ -153,7 +157,25 @@ def _neighbours(table: Tensor, num_neighbours: int) -> list[Selection]:
                 upper = scores[:, :width].triu(1)
                 scores[:, :width] = (upper + upper.T).fill_diagonal_(float("nan"))
             selections[index].add(scores, columns.start, width)
+        if num_rows * num_neighbours > 2 * max_pairs and (index & (index + 1)) == 0:
+            _raise_floors(selections, max_pairs)
     return selections
+
+
+def _raise_floors(selections: list[Selection], max_pairs: int) -> None:
+    """Leave out what is below the best neighbours found so far, whose scores can only rise."""
+    scores = np.concatenate([host_values(selection.merged_scores).reshape(-1) for selection in selections])
+    lowest = _lowest_of_best(scores, max_pairs)
+    if np.isfinite(lowest):
+        # Neighbours that are tied with the lowest may still be needed.
+        floor = np.nextafter(lowest, -np.inf, dtype=scores.dtype)
+        for selection in selections:
+            selection.raise_floor(float(floor))
+
+
+def _lowest_of_best(scores: RealArray, max_pairs: int) -> float:
+    """The 2 * max_pairs-th best score: at most two neighbours are one pair, so as many hold max_pairs pairs."""
+    return float(np.partition(scores, -2 * max_pairs, axis=None)[-2 * max_pairs])
 
 
 def _best_pairs(scores: RealArray, others: IntArray, max_pairs: int) -> tuple[RealArray, IntArray, IntArray]:
@@ -161,8 +183,7 @@ def _best_pairs(scores: RealArray, others: IntArray, max_pairs: int) -> tuple[Re
     num_rows = len(scores)
     is_near = others >= 0
     if scores.size > 2 * max_pairs:
-        # At most two neighbours are one pair, so this many of them hold at least max_pairs pairs.
-        is_near &= scores >= np.partition(scores, -2 * max_pairs, axis=None)[-2 * max_pairs]
+        is_near &= scores >= _lowest_of_best(scores, max_pairs)
     rows, _ = np.nonzero(is_near)
     neighbours, values = others[is_near], scores[is_near]
     # A pair's code orders equal scores: it ascends with left, then right.

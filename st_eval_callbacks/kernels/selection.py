@@ -6,26 +6,14 @@ only those groups are read, and what passes goes to a small buffer for each quer
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
+
+from .hits import Hits, best_of
 
 _GROUP = 32
 _SPARE = 128
 _NEGATIVE_INFINITY = float("-inf")
-
-
-class Hits(NamedTuple):
-    """The best documents of each query, by descending score and, among equal scores, ascending position.
-
-    Attributes:
-        scores: (Q, k) scores; -inf where there are fewer than k documents.
-        positions: (Q, k) int64 positions of the documents in the corpus; -1 where there are fewer than k documents.
-    """
-
-    scores: Tensor
-    positions: Tensor
 
 
 class Selection:
@@ -52,7 +40,8 @@ class Selection:
         self._max_fill = 0
         self._threshold = torch.full((num_queries,), _NEGATIVE_INFINITY, dtype=dtype, device=device)
         self._has_k = torch.zeros(num_queries, dtype=torch.bool, device=device)
-        self._all_have_k = False
+        self._all_have_threshold = False
+        self._floor = _NEGATIVE_INFINITY
         self._track_ties = track_ties
         self.num_tied = torch.zeros(num_queries, dtype=torch.int64, device=device)
         self.nonfinite = torch.zeros(num_queries, dtype=torch.bool, device=device)
@@ -77,9 +66,9 @@ class Selection:
             self.nonfinite |= is_nan.any(dim=1)
             scores = scores.masked_fill_(is_nan, _NEGATIVE_INFINITY)
             maxima = scores.view(len(scores), -1, _GROUP).amax(dim=2)
-        if self._all_have_k:
+        if self._all_have_threshold:
             if not self._append_groups(scores, maxima, first_position):
-                self._merge_best_of(scores[:, :num_documents], None, first_position)
+                self._merge_best_of(scores[:, :num_documents], is_nan, first_position)
         elif not self._add_first(scores, maxima, first_position):
             self._add_dense(scores[:, :num_documents], is_nan, first_position)
 
@@ -89,9 +78,28 @@ class Selection:
         Returns:
             The k best documents of each query so far.
         """
-        if self._max_fill > self._k or not self._all_have_k:
+        if self._max_fill > self._k or not self._all_have_threshold:
             self._merge()
         return Hits(self._scores[:, : self._k], self._positions[:, : self._k])
+
+    @property
+    def merged_scores(self) -> Tensor:
+        """(Q, k) scores of the hits as of the last merge, -inf for none; a view."""
+        return self._scores[:, : self._k]
+
+    def raise_floor(self, floor: float) -> None:
+        """Leave out later documents that do not score above a floor, even where a query has fewer than k.
+
+        Not for use with ``track_ties``, which counts documents at a threshold that is a hit's score.
+
+        Args:
+            floor: a finite score; documents at or below it may be hits or not.
+        """
+        if not self._all_have_threshold:
+            self._merge()
+        self._floor = max(floor, self._floor)
+        self._threshold.clamp_(min=self._floor)
+        self._all_have_threshold = self._all_have_threshold or self._floor > _NEGATIVE_INFINITY
 
     def _add_first(self, scores: Tensor, maxima: Tensor, first_position: int) -> bool:
         """Take a first block through a bound: k groups have a maximum of at least the k-th largest maximum."""
@@ -109,7 +117,7 @@ class Selection:
 
     def _append_groups(self, scores: Tensor, maxima: Tensor, first_position: int) -> bool:
         """Append what is above the threshold, reading only groups that hold some; False if it is too much."""
-        count_ties = self._track_ties and self._all_have_k
+        count_ties = self._track_ties and self._all_have_threshold
         threshold = self._threshold[:, None]
         passing = maxima >= threshold if count_ties else maxima > threshold
         groups = passing.view(-1).nonzero().squeeze(1)
@@ -119,7 +127,7 @@ class Selection:
         values = scores.view(-1, _GROUP).index_select(0, groups)
         limits = self._threshold.index_select(0, rows)[:, None]
         above = values > limits
-        if int(above.count_nonzero()) > len(scores) * (self._capacity - self._k * self._all_have_k):
+        if int(above.count_nonzero()) > len(scores) * (self._capacity - self._k * self._all_have_threshold):
             return False
         kept = above.view(-1).nonzero().squeeze(1)
         kept_groups = kept // _GROUP
@@ -201,39 +209,11 @@ class Selection:
         self._positions.fill_(-1)
         self._scores[:, :k] = hits.scores
         self._positions[:, :k] = hits.positions
-        self._threshold = threshold.clone()
+        self._threshold = threshold.clamp_min(self._floor)
         self._has_k = has_k
-        self._all_have_k = bool(has_k.all())
+        self._all_have_threshold = self._floor > _NEGATIVE_INFINITY or bool(has_k.all())
         self._max_fill = k
         self._fill.fill_(k)
-
-
-def best_of(scores: Tensor, positions: Tensor, k: int) -> Hits:
-    """Return the k best entries of each row.
-
-    Args:
-        scores: (Q, m) scores without NaN.
-        positions: (Q, m) positions, ascending among equal scores of a row; -1 for an empty entry.
-        k: how many to keep.
-
-    Returns:
-        (Q, k) hits, filled up with empty entries; a document with score -inf comes before them.
-    """
-    if scores.shape[1] < k:
-        missing = (0, k - scores.shape[1])
-        scores = torch.nn.functional.pad(scores, missing, value=_NEGATIVE_INFINITY)
-        positions = torch.nn.functional.pad(positions, missing, value=-1)
-    # A stable sort keeps the ascending positions of equal scores.
-    best, order = scores.sort(dim=1, descending=True, stable=True)
-    if best[:, k - 1].isneginf().any():
-        is_empty, empty_last = (positions < 0).to(torch.uint8).sort(dim=1, stable=True)
-        best, order = (
-            scores.gather(1, empty_last)
-            .masked_fill_(is_empty.bool(), _NEGATIVE_INFINITY)
-            .sort(dim=1, descending=True, stable=True)
-        )
-        order = empty_last.gather(1, order)
-    return Hits(best[:, :k], positions.gather(1, order[:, :k]))
 
 
 def _best_columns(scores: Tensor, k: int) -> Tensor:

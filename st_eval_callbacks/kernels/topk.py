@@ -6,13 +6,14 @@ portions nor the blocks the work is cut into have an influence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from .hits import Hits, merge_hits, merge_num_tied
 from .product import full_precision
-from .selection import Hits, Selection, best_of
+from .selection import Selection
 from .similarity import QueryScorer, widen
 from .watch import Watch
 
@@ -241,51 +242,3 @@ class StreamingSearch:
         scores = self._scores[: num_rows * num_columns].view(num_rows, num_columns)
         scores[:, :num_documents] = given[:, :num_documents]
         return scores
-
-
-def merge_hits(hits: Sequence[Hits], k: int) -> Hits:
-    """Merge the hits of several parts of a corpus.
-
-    Args:
-        hits: one ``Hits`` for each part, with the positions of the whole corpus; the widths may differ.
-        k: how many documents to keep for each query.
-
-    Returns:
-        (Q, k) hits, as one search over the whole corpus gives them if every part kept at least k.
-
-    Raises:
-        ValueError: for no parts.
-
-    Example:
-        >>> import torch
-        >>> first = Hits(torch.tensor([[3.0, 1.0]]), torch.tensor([[4, 0]]))
-        >>> second = Hits(torch.tensor([[3.0, 2.0]]), torch.tensor([[1, 3]]))
-        >>> merge_hits([first, second], 3)
-        Hits(scores=tensor([[3., 3., 2.]]), positions=tensor([[1, 4, 3]]))
-    """
-    if not hits:
-        raise ValueError("no hits to merge")
-    scores = torch.cat([part.scores for part in hits], dim=1)
-    positions = torch.cat([part.positions for part in hits], dim=1)
-    positions, order = positions.sort(dim=1)
-    return best_of(scores.gather(1, order), positions, k)
-
-
-def merge_num_tied(hits: Sequence[Hits], num_tied: Sequence[Tensor], merged: Hits) -> Tensor:
-    """Merge ``StreamingSearch.num_tied`` of several parts of a corpus.
-
-    Args:
-        hits: the hits of each part, all with as many columns as ``merged``.
-        num_tied: the (Q,) counts of each part.
-        merged: what ``merge_hits`` made of the hits.
-
-    Returns:
-        (Q,) int64: how many of all documents have the k-th merged hit's score; 0 with fewer than k documents.
-    """
-    last = merged.scores[:, -1]
-    total = torch.zeros(len(last), dtype=torch.int64, device=last.device)
-    for part, count in zip(hits, num_tied, strict=True):
-        among_hits = ((part.scores == last[:, None]) & (part.positions >= 0)).sum(dim=1)
-        has_boundary = (part.positions[:, -1] >= 0) & (part.scores[:, -1] == last)
-        total += torch.where(has_boundary, count, among_hits)
-    return total * (merged.positions[:, -1] >= 0)

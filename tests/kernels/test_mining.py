@@ -77,11 +77,15 @@ def test_mined_pairs_are_those_of_sentence_transformers(num_rows, max_pairs, top
     values=st.lists(st.integers(0, 3), min_size=0, max_size=90),
     max_pairs=st.sampled_from([1, 7, 200, 500_000]),
     top_k=st.sampled_from([1, 2, 10, 100]),
+    block=st.sampled_from([32, 1024]),
 )
-@settings(deadline=None, max_examples=80)
-def test_ties_are_ordered_by_left_then_right_in_both_limits(values, max_pairs, top_k):
+@settings(deadline=None, max_examples=100)
+def test_ties_are_ordered_by_left_then_right_in_both_limits(values, max_pairs, top_k, block):
     embeddings = one_hot(values)
-    assert as_pairs(mine_pairs(embeddings, max_pairs, top_k)) == slow_pairs(embeddings, max_pairs, top_k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mining, "_BLOCK", block)
+        mined = mine_pairs(embeddings, max_pairs, top_k)
+    assert as_pairs(mined) == slow_pairs(embeddings, max_pairs, top_k)
 
 
 @pytest.mark.usefixtures("block_of")
