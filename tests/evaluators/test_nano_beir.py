@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from st_eval_callbacks.evaluators import InformationRetrievalEvaluator, NanoBEIR
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two tiny data sets with the subsets corpus, queries and qrels."""
-    root = tmp_path / "nano"
+    # A name of its own: `datasets` may serve a folder of the same name from an earlier run's cache.
+    root = tmp_path / f"nano-{uuid.uuid4().hex}"
     lines = ["---", "configs:"]
     for subset in ("corpus", "queries", "qrels"):
         (root / subset).mkdir(parents=True)
@@ -62,3 +64,19 @@ def test_it_is_equal_to_the_peer(
 def test_an_unknown_data_set_is_refused_with_those_there_are(folder: Path) -> None:
     with pytest.raises(ValueError, match="msmarco"):
         NanoBEIREvaluator(["msmarko"], dataset_id=str(folder))
+
+
+def test_a_judgement_with_score_zero_is_not_relevant(folder: Path) -> None:
+    added = {}
+    for path in (folder / "qrels").iterdir():
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        judged = {(row["query-id"], row["corpus-id"]) for row in rows}
+        added[path.stem] = next(f"d{i}" for i in range(20) if ("q0", f"d{i}") not in judged)
+        scored = [{**row, "score": 1} for row in rows]
+        scored.append({"query-id": "q0", "corpus-id": added[path.stem], "score": 0})
+        path.write_text("\n".join(json.dumps(row) for row in scored) + "\n")
+    ours, theirs = (
+        kind(["nq"], dataset_id=str(folder)).evaluators[0] for kind in (NanoBEIREvaluator, peer.NanoBEIREvaluator)
+    )
+    assert added["NanoNQ"] not in ours.relevant_docs["q0"]
+    assert added["NanoNQ"] in theirs.relevant_docs["q0"]

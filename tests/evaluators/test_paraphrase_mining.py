@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sentence_transformers.sentence_transformer import evaluation as peer
 from support.models import StubModel, tiny_model
 from support.parity import assert_equal_to_peer, sentences
@@ -62,3 +65,28 @@ def test_duplicates_come_as_a_dict_too() -> None:
     model = tiny_model()
     by_list = ParaphraseMiningEvaluator(ids, duplicates)(model)
     assert ParaphraseMiningEvaluator(ids, duplicates_dict=as_dict)(model) == by_list
+
+
+def test_a_text_is_no_duplicate_of_itself_and_this_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    model = StubModel({"a": [1, 0], "b": [1, 0.1], "c": [0, 1]})
+    ids = {"1": "a", "2": "b", "3": "c"}
+    assert ParaphraseMiningEvaluator(ids, [("1", "2"), ("3", "3")])(model)["recall"] == 1
+    assert "duplicates of themselves" in caplog.text
+    assert peer.ParaphraseMiningEvaluator(ids, [("1", "2"), ("3", "3")])(model)["recall"] == 0.5
+
+
+def test_texts_without_any_duplicate_are_refused() -> None:
+    with pytest.raises(ValueError, match="none of the 2 texts are duplicates"):
+        ParaphraseMiningEvaluator({"1": "a", "2": "b"}, [(1, 2)])  # type: ignore[list-item]
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8), st.booleans()), min_size=1, max_size=14))
+def test_the_transitive_closure_is_the_peers(edges: list[tuple[int, int, bool]]) -> None:
+    found = []
+    for kind in (ParaphraseMiningEvaluator, peer.ParaphraseMiningEvaluator):
+        graph: Any = defaultdict(lambda: defaultdict(bool))
+        for one, other, is_duplicate in edges:
+            graph[one][other] = is_duplicate
+        closed = kind.add_transitive_closure(graph)
+        found.append({(one, other) for one, others in closed.items() for other, is_one in others.items() if is_one})
+    assert found[0] == found[1]

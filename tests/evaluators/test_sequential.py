@@ -60,3 +60,8 @@ def test_two_that_would_write_the_same_keys_are_refused() -> None:
     with pytest.raises(ValueError, match="spearman|pearson"):
         SequentialEvaluator([one, EmbeddingSimilarityEvaluator(RIGHT, LEFT, SCORES)])
     SequentialEvaluator([one, TripletEvaluator(LEFT, RIGHT, RIGHT)])
+
+
+def test_a_sequence_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no evaluators"):
+        SequentialEvaluator([])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sentence_transformers.sentence_transformer import evaluation as peer
 from support.models import StubModel, tiny_model
 from support.parity import assert_equal_to_peer, sentences
@@ -26,6 +27,19 @@ def test_a_text_that_comes_twice_is_right_in_either_place() -> None:
     texts = ["cat", "hello", "dog", "hello"]
     model = StubModel({"cat": [1, 0, 0], "hello": [0, 1, 0], "dog": [0, 0, 1]})
     assert set(TranslationEvaluator(texts, texts)(model).values()) == {1.0}
+
+
+def test_lists_of_many_blocks_are_equal_to_the_peer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    source = [f"s{i}" for i in range(2500)]
+    target = [f"t{i % 2400}" for i in range(2500)]  # some targets come twice, in different blocks
+    left = torch.randn(2500, 8, generator=generator)
+    right = left[:2400] + 0.5 * torch.randn(2400, 8, generator=generator)
+    vectors = dict(zip(source, left.tolist(), strict=True)) | {f"t{i}": row for i, row in enumerate(right.tolist())}
+    model = StubModel(vectors)
+    expected = peer.TranslationEvaluator(source, target)(model)
+    assert 0 < expected["mean_accuracy"] < 1
+    assert TranslationEvaluator(source, target)(model) == pytest.approx(expected, abs=1e-6)
 
 
 def test_wrong_matches_are_printed_on_request(capsys: pytest.CaptureFixture[str]) -> None:
