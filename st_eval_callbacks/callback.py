@@ -13,7 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from . import best, distributed
 from .evaluation import evaluate
 from .history import EvalRecord, History
-from .plan import Plan, make_plan, optimizer_steps_per_epoch
+from .plan import make_plan, obey_eval_steps, optimizer_steps_per_epoch
 from .run_record import RunRecord
 from .schedule import Interval, IntervalLike, Progress
 from .tasks import EvaluatorLike, Task, build_tasks
@@ -76,7 +76,6 @@ class EvaluatorCallback(TrainerCallback):
         self.checkpoint_every = None if checkpoint_every is None else Interval.parse(checkpoint_every)
         self.on_error = on_error
         self._link: TrainerLink | None = None
-        self._plan: Plan | None = None
         self._previous = Progress(0, 0.0, 1)
         self._saved_step = -1
         self._put_back_eval_on_start = False
@@ -111,15 +110,7 @@ class EvaluatorCallback(TrainerCallback):
         self._connect()
 
     def _connect(self) -> TrainerLink:
-        found = TrainerLink.from_stack(self)
-        if found is not None and (self._link is None or self._link.trainer is not found.trainer):
-            self._link = found
-            found.place_callback(self)
-        if self._link is None:
-            raise RuntimeError(
-                "EvaluatorCallback was called by no Trainer that has it: pass it in callbacks=[...], to "
-                "trainer.add_callback(callback), or call callback.attach(trainer)."
-            )
+        self._link = TrainerLink.connect(self, self._link)
         return self._link
 
     # -- before the first step ---------------------------------------------------------------------------------------
@@ -129,9 +120,9 @@ class EvaluatorCallback(TrainerCallback):
     ) -> None:
         """Settle the plan, put the files in order, and run what is due before the first step."""
         link = self._connect()
-        link.guard_best_metric()
+        link.watch_decision()
         dataloader = kwargs.get("train_dataloader")
-        self._plan = make_plan(
+        plan = make_plan(
             self.tasks,
             link,
             args,
@@ -143,7 +134,7 @@ class EvaluatorCallback(TrainerCallback):
         )
         self._previous = Progress(state.global_step, state.epoch or 0.0, state.max_steps)
         self._saved_step = state.global_step
-        self._record = RunRecord(link, self.tasks, self._plan)
+        self._record = RunRecord(link, self.tasks, plan)
         if state.global_step > 0:
             self._resume(link, args, state)
         self._record.order_files(state.global_step)
@@ -155,14 +146,11 @@ class EvaluatorCallback(TrainerCallback):
                 args.eval_on_start, self._put_back_eval_on_start = False, True
 
     def _resume(self, link: TrainerLink, args: TrainingArguments, state: TrainerState) -> None:
-        plan = self._require_plan()
-        # The checkpoint's interval would otherwise win over the argument's.
-        if args.eval_steps is not None and args.eval_strategy == "steps":
-            share = args.eval_steps < 1
-            state.eval_steps = math.ceil(state.max_steps * args.eval_steps) if share else int(args.eval_steps)
+        plan = self._run.plan
+        obey_eval_steps(args, state)
         best.recall(plan.selection, self.history, state)
         link.repair_best_checkpoint()
-        self._require_record().write_training_table()
+        self._run.write_training_table()
 
     # -- during training ---------------------------------------------------------------------------------------------
 
@@ -175,12 +163,14 @@ class EvaluatorCallback(TrainerCallback):
         # The Trainer evaluates a finished epoch only after it has saved this step; done now, its checkpoint knows.
         epoch_ends = is_last or abs(current.epoch - round(current.epoch)) < 1e-6
         after_epoch = args.eval_strategy == "epoch" and epoch_ends and args.eval_delay <= current.epoch
-        self._step(args, state, control, current, is_last, control.should_evaluate or after_epoch)
-        if self._crossed_checkpoint(current):
-            control.should_save = True
+        evaluates = control.should_evaluate or after_epoch
+        due = self._run.plan.due(self.tasks, args, self._previous, current, is_last, evaluates)
+        self._evaluate(due, args, state, control, trainer_evaluates=evaluates)
+        if self.checkpoint_every is not None and self.checkpoint_every.crossed(self._previous, current):
+            self._connect().insist_on_save()
         self._previous = current
         if control.should_save:
-            self._require_record().keep_card_of(state.global_step)
+            self._run.keep_card_of(state.global_step)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -189,33 +179,18 @@ class EvaluatorCallback(TrainerCallback):
         is_last = state.global_step >= state.max_steps or control.should_training_stop
         epoch = state.epoch or 0.0
         current = Progress(state.global_step, epoch if is_last else math.ceil(epoch - 1e-6), state.max_steps)
-        ran = self._step(args, state, control, current, is_last, control.should_evaluate)
+        due = self._run.plan.due(self.tasks, args, self._previous, current, is_last, control.should_evaluate)
+        ran = self._evaluate(due, args, state, control, trainer_evaluates=control.should_evaluate)
         if ran and self._saved_step == state.global_step:
             # This step's checkpoint was written before these results; write it again with them.
-            control.should_save = True
+            self._connect().insist_on_save()
         self._previous = current
         if control.should_save:
-            self._require_record().keep_card_of(state.global_step)
+            self._run.keep_card_of(state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Remember which step has a checkpoint."""
         self._saved_step = state.global_step
-
-    def _step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        current: Progress,
-        is_last: bool,
-        trainer_evaluates: bool,
-    ) -> bool:
-        due = self._require_plan().due(self.tasks, args, self._previous, current, is_last, trainer_evaluates)
-        return self._evaluate(due, args, state, control, trainer_evaluates=trainer_evaluates)
-
-    def _crossed_checkpoint(self, current: Progress) -> bool:
-        every = self.checkpoint_every
-        return every is not None and every.count(current) > every.count(self._previous)
 
     def on_evaluate(
         self,
@@ -231,7 +206,7 @@ class EvaluatorCallback(TrainerCallback):
         if not link.in_training:
             metrics.update(self._measure(self.tasks, args, state, write=False).log_entry())
             return
-        plan = self._require_plan()
+        plan = self._run.plan
         primary = [] if plan.selection.task is None else [plan.selection.task]
         followers = [task for task in self.tasks if task.follows_trainer or task in primary]
         self._evaluate(followers, args, state, control, trainer_evaluates=True)
@@ -244,7 +219,7 @@ class EvaluatorCallback(TrainerCallback):
         if plan.saves and best.beats(metrics.get(plan.selection.log_key or "", math.nan), plan.selection, state):
             control.should_save = True
         if control.should_save:
-            self._require_record().keep_card_of(state.global_step)
+            self._run.keep_card_of(state.global_step)
 
     # -- one evaluation ----------------------------------------------------------------------------------------------
 
@@ -258,7 +233,7 @@ class EvaluatorCallback(TrainerCallback):
         trainer_evaluates: bool,
     ) -> bool:
         """Run those that have not run at this step, and do all that follows from it; whether anything ran."""
-        link, plan = self._connect(), self._require_plan()
+        link, plan = self._connect(), self._run.plan
         record = self.history.at(state.global_step)
         waiting = [task for task in tasks if record is None or task.name not in record.seconds]
         if not waiting:
@@ -267,7 +242,7 @@ class EvaluatorCallback(TrainerCallback):
         result = self._measure(waiting, args, state)
         link.log({key: value if math.isfinite(value) else None for key, value in result.log_entry().items()})
         model_card.add_evaluation_seconds(link.model, result.total_seconds)
-        self._require_record().write_training_table()
+        self._run.write_training_table()
         if not trainer_evaluates:
             best.take_over(plan, result, link, self)
         if self.early_stopping_patience is not None:
@@ -279,7 +254,7 @@ class EvaluatorCallback(TrainerCallback):
                 state,
                 control,
             )
-        self._require_record().write_results()
+        self._run.write_results()
         return True
 
     def _measure(
@@ -294,13 +269,13 @@ class EvaluatorCallback(TrainerCallback):
             epoch=epoch,
             step=step,
             show_progress_bar=main and not args.disable_tqdm,
-            batch_size=None if self._plan is None else self._plan.batch_size,
+            batch_size=None if self._record is None else self._record.plan.batch_size,
             on_error=self.on_error,
         )
-        if self._plan is not None:
-            self._plan.learn(outcome.metrics, args)
+        if self._record is not None:
+            self._record.plan.learn(outcome.metrics, args)
         if write:
-            self._require_record().add(step, outcome)
+            self._run.add(step, outcome)
         return EvalRecord(step, epoch, outcome.merged, outcome.seconds)
 
     # -- after the last step -----------------------------------------------------------------------------------------
@@ -311,20 +286,15 @@ class EvaluatorCallback(TrainerCallback):
         """Let the card tell of the model that is left, and show the table."""
         if self._put_back_eval_on_start:
             args.eval_on_start, self._put_back_eval_on_start = True, False
-        plan = self._require_plan()
+        plan = self._run.plan
         loaded = args.load_best_model_at_end and state.best_model_checkpoint is not None
         step = (state.best_global_step or state.global_step) if loaded else state.global_step
-        record = self._require_record()
-        record.fill_card(step, state.epoch or 0.0, measure_missing=bool(loaded))
+        self._run.fill_card(step, state.epoch or 0.0, measure_missing=bool(loaded))
         best.warn_of_best_baseline(plan.selection, self.history)
-        record.show_summary(state.best_model_checkpoint)
+        self._run.show_summary(state.best_model_checkpoint)
 
-    def _require_record(self) -> RunRecord:
+    @property
+    def _run(self) -> RunRecord:
         if self._record is None:
             raise RuntimeError("EvaluatorCallback: training events arrived before on_train_begin.")
         return self._record
-
-    def _require_plan(self) -> Plan:
-        if self._plan is None:
-            raise RuntimeError("EvaluatorCallback: training events arrived before on_train_begin.")
-        return self._plan

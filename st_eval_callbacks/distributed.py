@@ -5,13 +5,8 @@ from __future__ import annotations
 import torch.distributed as dist
 
 
-def num_processes() -> int:
-    """How many processes train together, >= 1."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def process_index() -> int:
-    """Which of them this one is, from 0 to `num_processes() - 1`."""
+    """Which of them this one is, 0 without several."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 

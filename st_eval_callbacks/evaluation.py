@@ -11,7 +11,7 @@ from typing import Any
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from .encoding import session, untouched
-from .tasks import EvaluationError, Task
+from .tasks import EvaluationError, Task, inner_evaluators
 from .writers.model_card import card_data
 
 logger = logging.getLogger(__name__)
@@ -86,15 +86,6 @@ def evaluate(
             stored = _stored(model, inner)
             outcome.card_results.update(stored or {task.evaluator: metrics})
     return outcome
-
-
-def inner_evaluators(evaluator: Any) -> list[BaseEvaluator]:
-    """An evaluator and all those inside it."""
-    inner = getattr(evaluator, "evaluators", ())
-    found = [evaluator]
-    for one in inner.values() if isinstance(inner, Mapping) else inner:
-        found += inner_evaluators(one)
-    return found
 
 
 def _forget(model: Any, evaluators: Sequence[BaseEvaluator]) -> None:

@@ -145,7 +145,7 @@ def make_plan(
             "load_best_model_at_end needs a checkpoint of the best model, but save_strategy='no' saves none: "
             "set save_strategy to 'best' (only new bests), 'steps' or 'epoch'."
         )
-    if saves and args.save_total_limit == 1 and args.load_best_model_at_end:
+    if saves and args.save_total_limit == 1:
         logger.warning(
             "save_total_limit=1 keeps only the best checkpoint once training ends: the last one, needed to train on "
             "from the end, is deleted. save_total_limit=2 keeps both."
@@ -160,6 +160,13 @@ def write_selection(args: TrainingArguments, selection: Selection) -> None:
     if selection.log_key is not None:
         args.metric_for_best_model = selection.log_key
         args.greater_is_better = selection.greater_is_better
+
+
+def obey_eval_steps(args: TrainingArguments, state: TrainerState) -> None:
+    """Evaluate at the interval of the arguments after a resume; the checkpoint's would win over it."""
+    if args.eval_steps is not None and args.eval_strategy == "steps":
+        share = args.eval_steps < 1
+        state.eval_steps = math.ceil(state.max_steps * args.eval_steps) if share else int(args.eval_steps)
 
 
 def optimizer_steps_per_epoch(train_dataloader: Any, gradient_accumulation_steps: int) -> float:

@@ -10,10 +10,10 @@ from typing import Any
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from . import distributed, report
-from .evaluation import Outcome, evaluate, inner_evaluators
+from .evaluation import Outcome, evaluate
 from .history import EvalRecord, History
 from .plan import Plan
-from .tasks import Task
+from .tasks import Task, inner_evaluators
 from .trainer_link import TrainerLink
 from .writers import model_card
 from .writers.files import set_aside

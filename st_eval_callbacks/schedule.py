@@ -145,6 +145,10 @@ class Interval:
         per_boundary = self.value if self.unit == "steps" else self.value * progress.max_steps
         return int(progress.step / per_boundary)
 
+    def crossed(self, previous: Progress, current: Progress) -> bool:
+        """Whether a boundary lies after `previous` and not after `current`."""
+        return self.count(current) > self.count(previous)
+
 
 def _decimal(value: Fraction) -> str:
     with localcontext(prec=60):
@@ -211,7 +215,7 @@ class Schedule:
         """
         if is_last and self.at_end:
             return True
-        if self.every is not None and self.every.count(current) > self.every.count(previous):
+        if self.every is not None and self.every.crossed(previous, current):
             return True
         return any(point.count(previous) == 0 < point.count(current) for point in self.at)
 

@@ -170,15 +170,20 @@ class Task:
     def csv_files(self) -> list[str]:
         """Names of the tables that the evaluator, and those inside it, append to."""
         found: list[str] = []
-        waiting: list[Any] = [self.evaluator]
-        while waiting:
-            evaluator = waiting.pop()
+        for evaluator in inner_evaluators(self.evaluator):
             if isinstance(name := getattr(evaluator, "csv_file", None), str):
                 # Others than ours write under the name as it is; one that leads elsewhere is not ours to touch.
                 found += dict.fromkeys([safe_name(name), *([name] if os.path.basename(name) == name else [])])
-            inner = getattr(evaluator, "evaluators", ())
-            waiting.extend(inner.values() if isinstance(inner, Mapping) else inner)
         return found
+
+
+def inner_evaluators(evaluator: Any) -> list[BaseEvaluator]:
+    """An evaluator and all those inside it."""
+    inner = getattr(evaluator, "evaluators", ())
+    found = [evaluator]
+    for one in inner.values() if isinstance(inner, Mapping) else inner:
+        found += inner_evaluators(one)
+    return found
 
 
 def build_tasks(

@@ -26,6 +26,8 @@ class TrainerLink:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        self._insists_at = -1
+        self._decides_with = False
 
     @classmethod
     def from_stack(cls, callback: TrainerCallback) -> TrainerLink | None:
@@ -50,6 +52,28 @@ class TrainerLink:
         finally:
             del frame
         return None
+
+    @classmethod
+    def connect(cls, callback: TrainerCallback, known: TrainerLink | None) -> TrainerLink:
+        """The link to the trainer that calls now, else the one known; a new one puts the callback in its place.
+
+        Args:
+            callback: The callback that was called.
+            known: The link it has.
+
+        Raises:
+            RuntimeError: When there is neither.
+        """
+        found = cls.from_stack(callback)
+        if found is not None and (known is None or known.trainer is not found.trainer):
+            found.place_callback(callback)
+            return found
+        if known is None:
+            raise RuntimeError(
+                "EvaluatorCallback was called by no Trainer that has it: pass it in callbacks=[...], to "
+                "trainer.add_callback(callback), or call callback.attach(trainer)."
+            )
+        return known
 
     @property
     def model(self) -> Any:
@@ -81,11 +105,6 @@ class TrainerLink:
     def measures_unknown_metrics(self) -> bool:
         """Whether the Trainer's own evaluation measures more than the loss."""
         return self.own_evaluator is not None or self.trainer.compute_metrics is not None
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether a forward pass needs all processes (FSDP, ZeRO)."""
-        return bool(self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled)
 
     def trainer_metric_names(self) -> set[str]:
         """Names (without "eval_") of what the Trainer's own evaluation measures, as far as they can be known."""
@@ -120,14 +139,24 @@ class TrainerLink:
         every = self.trainer.callback_handler.callbacks
         return [other for other in every if isinstance(other, type(callback)) and other is not callback]
 
-    def guard_best_metric(self) -> None:
-        """Keep `state.best_metric` None while nothing finite was measured.
+    def insist_on_save(self) -> None:
+        """Have this step saved, also where the Trainer evaluates and finds no new best.
 
-        The Trainer starts it at minus infinity, which is no JSON, and a first NaN would leave it there.
+        With `save_strategy="best"` it would then take the flag back.
         """
-        trainer = self.trainer
-        if getattr(trainer._determine_best_metric, "_keeps_none", False):
+        self.trainer.control.should_save = True
+        self._insists_at = self.trainer.state.global_step
+
+    def watch_decision(self) -> None:
+        """Add two things to the Trainer's decision about the best.
+
+        `state.best_metric` stays None while nothing finite was measured: the Trainer starts it at minus infinity,
+        which is no JSON, and a first NaN would leave it there. And a save that was insisted on is made.
+        """
+        if self._decides_with:
             return
+        self._decides_with = True
+        trainer = self.trainer
         original = trainer._determine_best_metric
 
         def determine_best_metric(metrics: dict[str, float], trial: Any) -> bool:
@@ -135,9 +164,9 @@ class TrainerLink:
             is_new_best = bool(original(metrics=metrics, trial=trial))
             if nothing_yet and not is_new_best:
                 trainer.state.best_metric = None
-            return is_new_best
+            # The Trainer uses the answer only to save, with save_strategy="best".
+            return is_new_best or self._insists_at == trainer.state.global_step
 
-        determine_best_metric._keeps_none = True  # type: ignore[attr-defined]
         trainer._determine_best_metric = determine_best_metric  # type: ignore[method-assign]
 
     def log(self, entry: dict[str, Any]) -> None:

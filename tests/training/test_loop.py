@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -388,6 +389,26 @@ def test_extra_checkpoints_to_resume_from_come_beside_the_best(tmp_path: Path) -
     assert checkpoints(tmp_path) == [2, 3, 6]
 
 
+def test_extra_checkpoints_also_come_where_the_trainer_evaluates_without_a_new_best(tmp_path: Path) -> None:
+    fake = Fake(at_steps(0.9, 0.1, 0.2, 0.3))
+    callback = EvaluatorCallback(fake, checkpoint_every="4 steps")
+    arguments = {"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 2, "eval_dataset": pairs()}
+    trainer = make_trainer(tmp_path, [callback], metric_for_best_model="fake_score", **arguments)
+    trainer.train()
+    assert checkpoints(tmp_path) == [2, 4, 8]
+    assert (trainer.state.best_metric, trainer.state.best_global_step) == (0.9, 2)
+
+
+@pytest.mark.parametrize("load", [False, True])
+def test_what_a_total_limit_of_one_deletes_is_said_also_when_nothing_is_loaded(
+    tmp_path: Path, load: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = EvaluatorCallback(Fake(at_steps(0.9, 0.1, 0.2, 0.3)), every=2, load_best_model_at_end=load)
+    make_trainer(tmp_path, [callback], save_strategy="steps", save_steps=2, save_total_limit=1).train()
+    assert checkpoints(tmp_path) == [2]
+    assert "save_total_limit=1 keeps only the best" in caplog.text
+
+
 # -- resume -----------------------------------------------------------------------------------------------------------
 
 
@@ -452,6 +473,18 @@ def test_a_checkpoint_made_without_the_callback_trains_on_with_it(tmp_path: Path
     trainer = make_trainer(tmp_path, [EvaluatorCallback(Fake(), every=2)], **arguments)
     trainer.train(resume_from_checkpoint=True)
     assert read_results(tmp_path)["steps"].tolist() == [6, 8]
+
+
+@pytest.mark.parametrize("eval_steps", [4, 0.5])
+def test_a_changed_interval_of_the_arguments_is_obeyed_after_a_resume(tmp_path: Path, eval_steps: float) -> None:
+    arguments: dict[str, Any] = {"eval_strategy": "steps", "eval_dataset": pairs(), "save_strategy": "steps"}
+    first = [EvaluatorCallback(Fake()), StopAt(3)]
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path, first, eval_steps=1, save_steps=1, **arguments).train()
+    fake = Fake()
+    trainer = make_trainer(tmp_path, [EvaluatorCallback(fake)], eval_steps=eval_steps, save_steps=4, **arguments)
+    trainer.train(resume_from_checkpoint=True)
+    assert fake.steps == [4, 8]
 
 
 def test_patience_goes_on_counting_after_a_resume(tmp_path: Path) -> None:
@@ -523,7 +556,8 @@ def test_the_card_tells_the_metrics_of_the_loaded_best_and_marks_its_row(tmp_pat
     assert rows == {1: None, 2: 0.9, 3: None, 4: 0.1, 5: None, 6: 0.2, 7: None, 8: 0.3}
     trainer.save_model(str(tmp_path / "final"))
     text = (tmp_path / "final" / "README.md").read_text()
-    assert "| **fake_score** | **0.9** |" in text.replace("  ", " ").replace("  ", " ") or "**0.9**" in text
+    assert re.search(r"\| \*\*score\*\* +\| \*\*0\.9\*\* +\|", text)
+    assert re.search(r"\| \*\*0\.5\*\* +\| \*\*2\*\* +\|.*\| \*\*0\.9\*\* +\|", text)
 
 
 def test_the_card_has_all_rows_after_a_resume(tmp_path: Path) -> None:
