@@ -78,6 +78,7 @@ class EvaluatorCallback(TrainerCallback):
         self._link: TrainerLink | None = None
         self._previous = Progress(0, 0.0, 1)
         self._saved_step = -1
+        self._save_put_off_at = -1
         self._put_back_eval_on_start = False
         self._record: RunRecord | None = None
 
@@ -169,6 +170,9 @@ class EvaluatorCallback(TrainerCallback):
         if self.checkpoint_every is not None and self.checkpoint_every.crossed(self._previous, current):
             self._connect().insist_on_save()
         self._previous = current
+        if after_epoch and not control.should_evaluate and control.should_save:
+            # The Trainer decides about the best at the end of the epoch; saved then, the checkpoint knows of it.
+            control.should_save, self._save_put_off_at = False, state.global_step
         if control.should_save:
             self._run.keep_card_of(state.global_step)
 
@@ -181,8 +185,8 @@ class EvaluatorCallback(TrainerCallback):
         current = Progress(state.global_step, epoch if is_last else math.ceil(epoch - 1e-6), state.max_steps)
         due = self._run.plan.due(self.tasks, args, self._previous, current, is_last, control.should_evaluate)
         ran = self._evaluate(due, args, state, control, trainer_evaluates=control.should_evaluate)
-        if ran and self._saved_step == state.global_step:
-            # This step's checkpoint was written before these results; write it again with them.
+        # A checkpoint of this step that was put off, or written before these results, is written with them.
+        if self._save_put_off_at == state.global_step or (ran and self._saved_step == state.global_step):
             self._connect().insist_on_save()
         self._previous = current
         if control.should_save:
