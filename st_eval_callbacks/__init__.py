@@ -5,6 +5,7 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 from .callback import EvaluatorCallback
+from .checkpoints import last_checkpoint
 from .history import EvalRecord, History
 from .measures import Measure
 from .schedule import Interval
@@ -19,4 +20,5 @@ __all__ = [
     "Measure",
     "Scheduled",
     "__version__",
+    "last_checkpoint",
 ]

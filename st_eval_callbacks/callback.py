@@ -96,7 +96,7 @@ class EvaluatorCallback(TrainerCallback):
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
         self._link = TrainerLink(trainer)
-        self._link.place_callback(self)
+        self._link.join(self)
         return self
 
     @property
@@ -121,7 +121,6 @@ class EvaluatorCallback(TrainerCallback):
     ) -> None:
         """Settle the plan, put the files in order, and run what is due before the first step."""
         link = self._connect()
-        link.watch_decision()
         dataloader = kwargs.get("train_dataloader")
         plan = make_plan(
             self.tasks,
@@ -137,7 +136,7 @@ class EvaluatorCallback(TrainerCallback):
         self._saved_step = state.global_step
         self._record = RunRecord(link, self.tasks, plan)
         if state.global_step > 0:
-            self._resume(link, args, state)
+            self._resume(args, state, control)
         self._record.order_files(state.global_step)
         if state.global_step == 0:
             starts = [task for task in self.tasks if task.schedule.at_start or args.eval_on_start]
@@ -146,9 +145,14 @@ class EvaluatorCallback(TrainerCallback):
                 # The Trainer would now evaluate, and fail: it has nothing to evaluate.
                 args.eval_on_start, self._put_back_eval_on_start = False, True
 
-    def _resume(self, link: TrainerLink, args: TrainingArguments, state: TrainerState) -> None:
-        plan = self._run.plan
+    def _resume(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+        link, plan = self._connect(), self._run.plan
         obey_eval_steps(args, state)
+        self._stop_without_improvement(state, control)
+        if state.global_step >= state.max_steps or control.should_training_stop:
+            # The run was cut off between its last checkpoint and its end.
+            due = plan.due(self.tasks, args, self._previous, self._previous, True, False)
+            self._evaluate(due, args, state, control, trainer_evaluates=False)
         best.recall(plan.selection, self.history, state)
         link.repair_best_checkpoint()
         self._run.write_training_table()
@@ -249,17 +253,20 @@ class EvaluatorCallback(TrainerCallback):
         self._run.write_training_table()
         if not trainer_evaluates:
             best.take_over(plan, result, link, self)
+        self._stop_without_improvement(state, control)
+        self._run.write_results()
+        return True
+
+    def _stop_without_improvement(self, state: TrainerState, control: TrainerControl) -> None:
         if self.early_stopping_patience is not None:
             best.stop_after(
                 self.early_stopping_patience,
                 self.early_stopping_threshold,
-                plan.selection,
+                self._run.plan.selection,
                 self.history,
                 state,
                 control,
             )
-        self._run.write_results()
-        return True
 
     def _measure(
         self, tasks: list[Task], args: TrainingArguments, state: TrainerState, *, write: bool = True
@@ -283,6 +290,11 @@ class EvaluatorCallback(TrainerCallback):
         return EvalRecord(step, epoch, outcome.merged, outcome.seconds)
 
     # -- after the last step -----------------------------------------------------------------------------------------
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Get ready for what the Trainer deletes once it has logged the end of training."""
+        if "train_runtime" in (kwargs.get("logs") or {}):
+            self._connect().expect_deletions()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .checkpoints import STATE_FILE, is_complete, last_checkpoint
+
 if TYPE_CHECKING:
     import pandas
 
@@ -194,20 +196,17 @@ def is_better(value: float, best: float, greater_is_better: bool) -> bool:
 
 
 def find_trainer_state(path: Path) -> Path:
-    """The newest `trainer_state.json` at or below a path.
+    """The newest whole `trainer_state.json` at or below a path.
 
     Raises:
         FileNotFoundError: When there is none.
     """
     if path.is_file():
         return path
-    direct = path / "trainer_state.json"
-    if direct.is_file():
-        return direct
-    found = [(int(p.parent.name.rsplit("-", 1)[1]), p) for p in path.glob("checkpoint-*/trainer_state.json")]
-    if not found:
+    newest = str(path) if is_complete(path) else last_checkpoint(path)
+    if newest is None:
         raise FileNotFoundError(f"no trainer_state.json at {path} nor in a checkpoint-* folder below it.")
-    return max(found)[1]
+    return Path(newest) / STATE_FILE
 
 
 def _record_of(entry: Mapping[str, Any]) -> EvalRecord | None:

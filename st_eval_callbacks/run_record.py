@@ -10,14 +10,15 @@ from typing import Any
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from . import distributed, report
+from .checkpoints import delete_unfinished
 from .evaluation import Outcome, evaluate
 from .history import EvalRecord, History
 from .plan import Plan
 from .tasks import Task, inner_evaluators
 from .trainer_link import TrainerLink
 from .writers import model_card
-from .writers.files import set_aside
-from .writers.results import keep_foreign_results, write_results
+from .writers.files import remove_leftovers, set_aside
+from .writers.results import FILE_NAME, keep_foreign_results, write_results
 from .writers.tables import drop_rows_after
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,11 @@ class RunRecord:
         kept = keep_foreign_results(self.folder, self.history)
         if kept is not None:
             logger.info("the results of an earlier run are kept as %s", kept)
+        if step > 0 and self.link.trainer.args.save_total_limit:
+            delete_unfinished(self.folder)
+        remove_leftovers(self.folder / FILE_NAME)
         for table in [self.folder / "eval" / name for task in self.tasks for name in task.csv_files()]:
+            remove_leftovers(table)
             if step == 0:
                 set_aside(table)
             else:

@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 from transformers import DefaultFlowCallback, Trainer, TrainerCallback
 
+from .checkpoints import checkpoint_folders, mark_unfinished
+from .trainer_watch import watch
+
 logger = logging.getLogger(__name__)
 
 _Callback = TypeVar("_Callback", bound=TrainerCallback)
@@ -27,7 +30,6 @@ class TrainerLink:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self._insists_at = -1
-        self._decides_with = False
 
     @classmethod
     def from_stack(cls, callback: TrainerCallback) -> TrainerLink | None:
@@ -66,7 +68,7 @@ class TrainerLink:
         """
         found = cls.from_stack(callback)
         if found is not None and (known is None or known.trainer is not found.trainer):
-            found.place_callback(callback)
+            found.join(callback)
             return found
         if known is None:
             raise RuntimeError(
@@ -124,8 +126,8 @@ class TrainerLink:
             return True
         return f"eval_{next(iter(dataset))}_runtime" in metrics
 
-    def place_callback(self, callback: TrainerCallback) -> None:
-        """Move the callback right behind `DefaultFlowCallback`.
+    def join(self, callback: TrainerCallback) -> None:
+        """Watch the trainer, and move the callback right behind `DefaultFlowCallback`.
 
         There it sees the flags as the arguments want them, and reporters and early stopping come after it.
         """
@@ -133,6 +135,7 @@ class TrainerLink:
         flow = [i for i, other in enumerate(callbacks) if isinstance(other, DefaultFlowCallback)]
         callbacks.remove(callback)
         callbacks.insert(flow[0] + 1 if flow else 0, callback)
+        watch(self.trainer, lambda: self._insists_at, lambda: self.output_dir)
 
     def others_like(self, callback: _Callback) -> list[_Callback]:
         """The trainer's other callbacks of the same class."""
@@ -146,28 +149,6 @@ class TrainerLink:
         """
         self.trainer.control.should_save = True
         self._insists_at = self.trainer.state.global_step
-
-    def watch_decision(self) -> None:
-        """Add two things to the Trainer's decision about the best.
-
-        `state.best_metric` stays None while nothing finite was measured: the Trainer starts it at minus infinity,
-        which is no JSON, and a first NaN would leave it there. And a save that was insisted on is made.
-        """
-        if self._decides_with:
-            return
-        self._decides_with = True
-        trainer = self.trainer
-        original = trainer._determine_best_metric
-
-        def determine_best_metric(metrics: dict[str, float], trial: Any) -> bool:
-            nothing_yet = trainer.state.best_metric is None
-            is_new_best = bool(original(metrics=metrics, trial=trial))
-            if nothing_yet and not is_new_best:
-                trainer.state.best_metric = None
-            # The Trainer uses the answer only to save, with save_strategy="best".
-            return is_new_best or self._insists_at == trainer.state.global_step
-
-        trainer._determine_best_metric = determine_best_metric  # type: ignore[method-assign]
 
     def log(self, entry: dict[str, Any]) -> None:
         """Send metrics to `log_history` and all reporters, leaving the control flags as they are.
@@ -210,6 +191,15 @@ class TrainerLink:
         to_eval = getattr(optimizer, "eval", None)
         if callable(to_eval):
             to_eval()
+
+    def expect_deletions(self) -> None:
+        """Once training is over, `save_total_limit=1` deletes all but the best: let none be resumed from half gone."""
+        best = self.trainer.state.best_model_checkpoint
+        if best is None or self.trainer.args.save_total_limit != 1 or not self.trainer.args.should_save:
+            return
+        for _, folder in checkpoint_folders(self.output_dir):
+            if not os.path.samefile(folder, best):
+                mark_unfinished(folder)
 
     def repair_best_checkpoint(self) -> None:
         """Find the best checkpoint again after `output_dir` was moved or given relative to another folder."""

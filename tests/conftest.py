@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 
 # Before anything imports a library that reads it: models come from packages or are built in the tests.
@@ -16,3 +17,9 @@ torch.set_num_threads(2)
 # The same examples in every run: a failure must be there for whoever looks next.
 settings.register_profile("tests", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    """Take all that is imported out of garbage collection: the Trainer collects before each training."""
+    gc.collect()
+    gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import re
@@ -18,7 +19,7 @@ def replace_file(path: Path, text: str) -> None:
         text: The new content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path), suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
             stream.write(text)
@@ -33,6 +34,20 @@ def replace_file(path: Path, text: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a process that was killed while it replaced a file has left beside it.
+
+    Args:
+        path: The file; nobody else may be writing it.
+    """
+    for temporary in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name[:40]}."
 
 
 def set_aside(path: Path) -> Path | None:

@@ -12,6 +12,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from transformers import TrainerCallback
 
 from .models import tiny_model
 
@@ -46,6 +47,18 @@ class Fake(BaseEvaluator):
         if hasattr(model, "model_card_data"):
             self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
         return metrics
+
+
+class StopAt(TrainerCallback):
+    """Ends the process's training as a crash would, right after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Raise at the step."""
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
 
 
 def at_steps(*values: float, every: int = 2) -> dict[int, float]:

@@ -1,11 +1,9 @@
-"""The best, what is saved and what is loaded, on every combination of arguments, against a slow and obvious account."""
+"""The best, what is saved and what is loaded, on every combination of arguments, against an obvious account."""
 
 from __future__ import annotations
 
-import gc
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,15 +154,6 @@ ACCEPTED = [
     # Nothing saved and yet loaded: the callback refuses that, which other tests show.
     if not refused_by_the_arguments(case) and (case.saves != "no" or case.loads == "not")
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collect_garbage_quickly() -> Iterator[None]:
-    """The Trainer collects garbage before training; all that earlier tests left makes that slow."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def run(case: Combination, folder: Path) -> tuple[Any, Fake]:

@@ -13,6 +13,7 @@ import torch
 from support.loop import (
     WORDS,
     Fake,
+    StopAt,
     at_steps,
     checkpoints,
     equal_weights,
@@ -29,18 +30,6 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from st_eval_callbacks import EvaluationError, EvaluatorCallback, Scheduled
 
 NAN = float("nan")
-
-
-class StopAt(TrainerCallback):
-    """Ends the process's training as a crash would, right after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Raise at the step."""
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 def read_results(folder: Path) -> pd.DataFrame:
