@@ -121,6 +121,8 @@ class EvaluatorCallback(TrainerCallback):
     ) -> None:
         """Settle the plan, put the files in order, and run what is due before the first step."""
         link = self._connect()
+        # The trainer of sparse encoders puts a callback of its own first once all others are in their places.
+        link.place_callback(self)
         dataloader = kwargs.get("train_dataloader")
         plan = make_plan(
             self.tasks,

@@ -112,10 +112,9 @@ class RunRecord:
         for task in self.tasks:
             if any(one in results for one in inner_evaluators(task.evaluator)):
                 continue
-            logged = {} if record is None else self._metrics_of(task, record)
-            if logged:
-                results[task.evaluator] = logged
-            else:
+            logged = {} if record is None else self._card_from_log(task, record)
+            results.update(logged)
+            if not logged:
                 missing.append(task)
         if missing and measure_missing:
             outcome = evaluate(missing, self.link.model, output_path=None, epoch=epoch, step=step, on_error="warn")
@@ -146,6 +145,22 @@ class RunRecord:
         """
         owned = [name for task in self.tasks for name, owner in self.plan.owners.items() if owner is task]
         return [name for name in owned if name in names] + sorted(set(names) - set(owned))
+
+    def _card_from_log(self, task: Task, record: EvalRecord) -> dict[BaseEvaluator, Mapping[str, float]]:
+        """What the card showed of an evaluator at a step before a resume.
+
+        The log holds one dict with the keys of the callback. Which evaluator inside shows which of them, and under
+        which keys of its own, is seen from its latest run.
+        """
+        latest = {one: shown for results in self._card_results.values() for one, shown in results.items()}
+        found: dict[BaseEvaluator, Mapping[str, float]] = {}
+        for one in inner_evaluators(task.evaluator):
+            keys = {key: task.key(key) for key in latest.get(one, ())}
+            if values := {key: record.metrics[name] for key, name in keys.items() if name in record.metrics}:
+                found[one] = values
+        if not found and (logged := self._metrics_of(task, record)):
+            found[task.evaluator] = logged
+        return found
 
     def _metrics_of(self, task: Task, record: EvalRecord) -> dict[str, float]:
         owners = self.plan.owners

@@ -129,14 +129,15 @@ def _owner_of(
     silent = [task for task in tasks if id(task) not in closed]
     for task in silent:
         name = task.prefix or getattr(task.evaluator, "name", "")
-        if name and (metric == name or metric.startswith(f"{name}_")):
+        if metric in task.primary_keys() or (name and (metric == name or metric.startswith(f"{name}_"))):
             return task
     if trainer_measures_more:
         return None
     unnamed = [task for task in silent if task.primary_metric() is None and not _has_name(task)]
     if unnamed:
         return unnamed[0]
-    raise ValueError(unknown_metric_message(metric, [*owners, *sorted(trainer_names)]))
+    uncertain = [key for task in silent for key in task.primary_keys()[1:]]
+    raise ValueError(unknown_metric_message(metric, [*owners, *uncertain, *sorted(trainer_names)]))
 
 
 def _has_name(task: Task) -> bool:

@@ -127,18 +127,34 @@ class Task:
             TypeError: When the evaluator does not fit the kind of model.
         """
         names = getattr(self.evaluator, "metric_names", None)
-        return [self.key(name) for name in names(model)] if callable(names) else None
+        if callable(names):
+            return [self.key(name) for name in names(model)]
+        # One inside a sequence that cannot tell its keys may still refuse the model.
+        for inner in inner_evaluators(self.evaluator)[1:]:
+            if callable(ask := getattr(inner, "metric_names", None)):
+                ask(model)
+        return None
+
+    def primary_keys(self) -> list[str]:
+        """The keys that the stated primary metric may have: one, none, or two until the evaluator has run.
+
+        Some of sentence-transformers' evaluators put their name before the primary metric only when they run.
+        """
+        stated, name = getattr(self.evaluator, "primary_metric", None), getattr(self.evaluator, "name", "")
+        if not stated:
+            return []
+        named = name and not str(stated).startswith(f"{name}_") and not isinstance(self.evaluator, CallableEvaluator)
+        return [self.key(str(stated)), *([self.key(f"{name}_{stated}")] if named else [])]
 
     def primary_metric(self, returned: Iterable[str] = ()) -> str | None:
-        """The key of the primary metric: the evaluator's, else the first of `returned`, else None."""
-        stated = getattr(self.evaluator, "primary_metric", None)
-        keys = list(returned)
-        if stated:
-            key = self.key(str(stated))
-            # Some of sentence-transformers' evaluators state a primary metric that their result lacks the prefix of.
-            named = f"{getattr(self.evaluator, 'name', '')}_{stated}"
-            return named if keys and key not in keys and named in keys else key
-        return keys[0] if keys else None
+        """The key of the primary metric: the evaluator's, else the first of `returned`, else None.
+
+        None as well while it is uncertain, with nothing returned yet.
+        """
+        stated, keys = self.primary_keys(), list(returned)
+        if not keys:
+            return stated[0] if len(stated) == 1 else None
+        return next((key for key in stated if key in keys), stated[0] if stated else keys[0])
 
     def run(self, model: Any, output_path: str | None, epoch: float, step: int) -> dict[str, float]:
         """Evaluate.

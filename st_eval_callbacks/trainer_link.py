@@ -127,15 +127,23 @@ class TrainerLink:
         return f"eval_{next(iter(dataset))}_runtime" in metrics
 
     def join(self, callback: TrainerCallback) -> None:
-        """Watch the trainer, and move the callback right behind `DefaultFlowCallback`.
+        """Watch the trainer from now on, and put a callback in its place."""
+        self.place_callback(callback)
+        watch(self.trainer, lambda: self._insists_at, lambda: self.output_dir)
 
-        There it sees the flags as the arguments want them, and reporters and early stopping come after it.
+    def place_callback(self, callback: TrainerCallback) -> None:
+        """Move the callback right behind `DefaultFlowCallback`.
+
+        There it sees the flags as the arguments want them, and reporters and early stopping come after it. Others of
+        its class may stand between.
         """
         callbacks = self.trainer.callback_handler.callbacks
         flow = [i for i, other in enumerate(callbacks) if isinstance(other, DefaultFlowCallback)]
+        place = flow[0] + 1 if flow else 0
+        if all(isinstance(other, type(callback)) for other in callbacks[place : callbacks.index(callback)]):
+            return
         callbacks.remove(callback)
-        callbacks.insert(flow[0] + 1 if flow else 0, callback)
-        watch(self.trainer, lambda: self._insists_at, lambda: self.output_dir)
+        callbacks.insert(place, callback)
 
     def others_like(self, callback: _Callback) -> list[_Callback]:
         """The trainer's other callbacks of the same class."""

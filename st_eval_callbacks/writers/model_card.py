@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -59,16 +60,23 @@ def rebuild_training_table(
     if card is None:
         return
     card.training_logs = []
+    # A loss of several parts has them logged beside it; the table shows only the whole.
+    parts = {f"eval_{key}" for entry in log_history if "loss" in entry for key in entry if key != "loss"}
     for entry in log_history:
         values: dict[str, Any] = {}
         if "loss" in entry:
             values["Training Loss"] = entry["loss"]
-        losses = {key: value for key, value in entry.items() if key.startswith("eval_") and key.endswith("_loss")}
+        losses = {
+            key: value
+            for key, value in entry.items()
+            if key.startswith("eval_") and key.endswith("_loss") and key not in parts
+        }
         if list(losses) == ["eval_loss"]:
             values["Validation Loss"] = losses["eval_loss"]
         else:
             values.update({" ".join(key.split("_")[1:]): value for key, value in losses.items()})
-        values.update({name: entry[f"eval_{name}"] for name in primary_metrics if f"eval_{name}" in entry})
+        measured = {name: entry[f"eval_{name}"] for name in primary_metrics if f"eval_{name}" in entry}
+        values.update({name: math.nan if value is None else value for name, value in measured.items()})
         if values:
             add_training_row(model, entry.get("epoch", 0.0), entry["step"], values)
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pandas as pd
+import pytest
 import torch
 from datasets import Dataset
-from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers import (
+    CrossEncoderTrainer,
+    CrossEncoderTrainingArguments,
+    MultiVectorEncoderTrainer,
+    MultiVectorEncoderTrainingArguments,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+    SparseEncoderTrainer,
+    SparseEncoderTrainingArguments,
+)
 from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sparse_encoder.losses import SparseMultipleNegativesRankingLoss, SpladeLoss
 from transformers import TrainerCallback
 
-from .models import tiny_model
+from .models import tiny_cross_encoder, tiny_model, tiny_multi_vector_model, tiny_sparse_model
 
 NUM_PAIRS = 32
 BATCH_SIZE = 8
@@ -86,15 +100,73 @@ def pairs(num_pairs: int = NUM_PAIRS) -> Dataset:
     )
 
 
-def make_trainer(output_dir: Path | str, callbacks: list[Any] | None = None, **arguments: Any) -> Any:
+def labelled_pairs() -> Dataset:
+    """The pairs of `pairs`, every third of them called alike."""
+    dataset = pairs()
+    return dataset.add_column("label", [float(i % 3 == 0) for i in range(len(dataset))])
+
+
+def splade_loss(model: Any) -> SpladeLoss:
+    """A loss of several parts, whose weights the trainer raises step by step."""
+    return SpladeLoss(
+        model,
+        SparseMultipleNegativesRankingLoss(model),
+        document_regularizer_weight=3e-2,
+        query_regularizer_weight=5e-2,
+    )
+
+
+class Kind(NamedTuple):
+    """What one kind of model is trained with."""
+
+    trainer: type
+    arguments: type
+    model: Callable[..., Any]
+    loss: Callable[[Any], torch.nn.Module]
+    dataset: Callable[[], Dataset]
+
+
+KINDS = {
+    "dense": Kind(
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+        tiny_model,
+        MultipleNegativesRankingLoss,
+        pairs,
+    ),
+    "sparse": Kind(SparseEncoderTrainer, SparseEncoderTrainingArguments, tiny_sparse_model, splade_loss, pairs),
+    "cross": Kind(
+        CrossEncoderTrainer,
+        CrossEncoderTrainingArguments,
+        tiny_cross_encoder,
+        BinaryCrossEntropyLoss,
+        labelled_pairs,
+    ),
+    "multi_vector": Kind(
+        MultiVectorEncoderTrainer,
+        MultiVectorEncoderTrainingArguments,
+        tiny_multi_vector_model,
+        MultiVectorMultipleNegativesRankingLoss,
+        pairs,
+    ),
+}
+
+
+def make_trainer(
+    output_dir: Path | str, callbacks: list[Any] | None = None, kind: str = "dense", **arguments: Any
+) -> Any:
     """A trainer of a tiny model: 32 pairs, batch 8, 2 epochs, 8 steps.
 
-    `model`, `train_dataset`, `eval_dataset` and `evaluator` go to the trainer, everything else to its arguments.
+    `model`, `loss`, `train_dataset`, `eval_dataset` and `evaluator` go to the trainer, everything else to its
+    arguments.
     """
+    of_kind = KINDS[kind]
     for_trainer = {
-        name: arguments.pop(name) for name in ("train_dataset", "eval_dataset", "evaluator") if name in arguments
+        name: arguments.pop(name)
+        for name in ("train_dataset", "eval_dataset", "evaluator", "loss")
+        if name in arguments
     }
-    model = arguments.pop("model", None) or tiny_model()
+    model = arguments.pop("model", None) or of_kind.model()
     settings: dict[str, Any] = {
         "output_dir": str(output_dir),
         "per_device_train_batch_size": BATCH_SIZE,
@@ -109,14 +181,30 @@ def make_trainer(output_dir: Path | str, callbacks: list[Any] | None = None, **a
         "dataloader_pin_memory": False,
         **arguments,
     }
-    return SentenceTransformerTrainer(
+    return of_kind.trainer(
         model=model,
-        args=SentenceTransformerTrainingArguments(**settings),
-        train_dataset=for_trainer.pop("train_dataset", None) or pairs(),
-        loss=MultipleNegativesRankingLoss(model),
+        args=of_kind.arguments(**settings),
+        train_dataset=for_trainer.pop("train_dataset", None) or of_kind.dataset(),
+        loss=for_trainer.pop("loss", None) or of_kind.loss(model),
         callbacks=callbacks,
         **for_trainer,
     )
+
+
+def crash(output_dir: Path | str, step: int, callbacks: list[Any], **arguments: Any) -> None:
+    """Train until a step and no further."""
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(output_dir, [*callbacks, StopAt(step)], **arguments).train()
+
+
+def read_results(output_dir: Path) -> pd.DataFrame:
+    """The table of a run."""
+    return pd.read_csv(output_dir / "evaluation_results.csv")
+
+
+def logged(trainer: Any, key: str) -> list[tuple[int, float]]:
+    """`(step, value)` wherever the log has the key."""
+    return [(entry["step"], entry[key]) for entry in trainer.state.log_history if key in entry]
 
 
 def checkpoints(output_dir: Path | str) -> list[int]:

@@ -9,14 +9,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Dense, Router
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding, Transformer
+from sentence_transformers.sparse_encoder.modules import SpladePooling
 from sentence_transformers.util.similarity import SimilarityFunction
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import BertConfig, BertModel, BertTokenizerFast, PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizerFast,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2Model,
+)
 
 WORDS = (
     "a an the cat dog bird fish man woman child sits stands runs sleeps eats sings on in under over beside mat house "
@@ -24,6 +35,11 @@ WORDS = (
 ).split()
 """Every word that the tiny models know; others become unknown tokens."""
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_BERT_FOR: dict[str, Any] = {
+    "feature-extraction": BertModel,
+    "fill-mask": BertForMaskedLM,
+    "sequence-classification": BertForSequenceClassification,
+}
 
 TEXTS = [
     "a cat sits on the mat .",
@@ -141,9 +157,27 @@ def tiny_tokenizer(padding_side: str = "right") -> PreTrainedTokenizerFast:
 
 
 def tiny_transformer(
-    dim: int = 16, *, seed: int = 0, architecture: str = "bert", dropout: float = 0.1, padding_side: str = "right"
+    dim: int = 16,
+    *,
+    seed: int = 0,
+    architecture: str = "bert",
+    dropout: float = 0.1,
+    padding_side: str = "right",
+    task: str = "feature-extraction",
 ) -> Transformer:
-    """A one-layer transformer module: "bert", or "qwen2" (rotary positions, so the padding side does not matter)."""
+    """A one-layer transformer module.
+
+    Args:
+        dim: Its width.
+        seed: Seed of the weights.
+        architecture: "bert", or "qwen2" (rotary positions, so the padding side does not matter).
+        dropout: Dropout in training mode.
+        padding_side: "right" or "left".
+        task: "feature-extraction", or for "bert" also "fill-mask" or "sequence-classification" (one label).
+
+    Returns:
+        The module.
+    """
     tokenizer = tiny_tokenizer(padding_side)
     size = {
         "vocab_size": len(tokenizer),
@@ -160,14 +194,17 @@ def tiny_transformer(
         if architecture == "qwen2":
             model = Qwen2Model(Qwen2Config(**size, num_key_value_heads=2, attention_dropout=dropout))
         else:
-            model = BertModel(BertConfig(**size, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
+            config = BertConfig(
+                **size, num_labels=1, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+            )
+            model = _BERT_FOR[task](config)
         for parameter in model.parameters():
             # Larger weights than a fresh model's, so that texts have clearly different embeddings.
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.4)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        module = Transformer(folder)
+        module = Transformer(folder, transformer_task=task)  # type: ignore[arg-type]
     # What is loaded beside a Qwen2 model splits words in another way.
     module.processor = tokenizer
     return module
@@ -226,6 +263,30 @@ def tiny_router_model(dim: int = 16, *, seed: int = 0, **kwargs: Any) -> Sentenc
         document_modules=[tiny_transformer(dim, seed=seed), Pooling(dim, "mean")],
     )
     return SentenceTransformer(modules=[router], device="cpu", **kwargs).eval()
+
+
+def tiny_sparse_model(*, seed: int = 0, dropout: float = 0.1, **kwargs: Any) -> SparseEncoder:
+    """A real SPLADE model on the CPU: a weight for each token of the tiny vocabulary."""
+    transformer = tiny_transformer(seed=seed, dropout=dropout, task="fill-mask")
+    return SparseEncoder(modules=[transformer, SpladePooling("max")], device="cpu", **kwargs).eval()
+
+
+def tiny_cross_encoder(*, seed: int = 0, dropout: float = 0.1, **kwargs: Any) -> CrossEncoder:
+    """A real CrossEncoder with one label on the CPU."""
+    transformer = tiny_transformer(seed=seed, dropout=dropout, task="sequence-classification")
+    return CrossEncoder(modules=[transformer], device="cpu", **kwargs).eval()
+
+
+def tiny_multi_vector_model(
+    dim: int = 16, *, seed: int = 0, dropout: float = 0.1, **kwargs: Any
+) -> MultiVectorEncoder:
+    """A real multi-vector model on the CPU: a unit vector for each token, also for special ones."""
+    modules: list[torch.nn.Module] = [
+        tiny_transformer(dim, seed=seed, dropout=dropout),
+        MultiVectorMask(),
+        Normalize(module_input_name="token_embeddings"),
+    ]
+    return MultiVectorEncoder(modules=modules, device="cpu", **kwargs).eval()
 
 
 def _dense(in_features: int, out_features: int, seed: int) -> Dense:

@@ -17,8 +17,10 @@ from support.loop import (
     at_steps,
     checkpoints,
     equal_weights,
+    logged,
     make_trainer,
     pairs,
+    read_results,
     strict_state,
     weights_of,
     without_times,
@@ -30,14 +32,6 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from st_eval_callbacks import EvaluationError, EvaluatorCallback, Scheduled
 
 NAN = float("nan")
-
-
-def read_results(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "evaluation_results.csv")
-
-
-def logged(trainer: Any, key: str) -> list[tuple[int, float]]:
-    return [(entry["step"], entry[key]) for entry in trainer.state.log_history if key in entry]
 
 
 # -- when -------------------------------------------------------------------------------------------------------------
