@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from . import best, distributed
+from . import best, distributed, trials
 from .evaluation import evaluate
 from .history import EvalRecord, History
 from .plan import make_plan, obey_eval_steps, optimizer_steps_per_epoch
@@ -29,6 +29,10 @@ class EvaluatorCallback(TrainerCallback):
     Pass it in `callbacks=[...]` or to `trainer.add_callback(...)`. Everything not said here is taken from the
     trainer's arguments: `eval_strategy`, `eval_steps`, `eval_delay`, `eval_on_start`, `metric_for_best_model`,
     `greater_is_better`, `load_best_model_at_end`, `save_strategy`, `per_device_eval_batch_size`, `disable_tqdm`.
+
+    In `trainer.hyperparameter_search(direction=...)` the metric that decides the best is the objective, unless
+    `compute_objective` says otherwise; that is given the metrics of each evaluation in which the deciding one was
+    measured. A trial is worth the model it leaves: the best one when that is loaded at the end, else the last.
 
     Args:
         evaluators: One evaluator, a list, or `{name: evaluator}`; each a bundled one, one of
@@ -123,6 +127,7 @@ class EvaluatorCallback(TrainerCallback):
         link = self._connect()
         # The trainer of sparse encoders puts a callback of its own first once all others are in their places.
         link.place_callback(self)
+        self._eval_on_start_as_given(args)
         dataloader = kwargs.get("train_dataloader")
         plan = make_plan(
             self.tasks,
@@ -134,6 +139,7 @@ class EvaluatorCallback(TrainerCallback):
             steps_per_epoch=optimizer_steps_per_epoch(dataloader, args.gradient_accumulation_steps),
             others=[task for other in link.others_like(self) for task in other.tasks],
         )
+        trials.compare_by_deciding_metric(link)
         self._previous = Progress(state.global_step, state.epoch or 0.0, state.max_steps)
         self._saved_step = state.global_step
         self._record = RunRecord(link, self.tasks, plan)
@@ -257,6 +263,8 @@ class EvaluatorCallback(TrainerCallback):
             best.take_over(plan, result, link, self)
         self._stop_without_improvement(state, control)
         self._run.write_results()
+        if not trainer_evaluates:
+            trials.report(link, result.log_entry())
         return True
 
     def _stop_without_improvement(self, state: TrainerState, control: TrainerControl) -> None:
@@ -302,14 +310,19 @@ class EvaluatorCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Let the card tell of the model that is left, and show the table."""
-        if self._put_back_eval_on_start:
-            args.eval_on_start, self._put_back_eval_on_start = True, False
+        self._eval_on_start_as_given(args)
         plan = self._run.plan
         loaded = args.load_best_model_at_end and state.best_model_checkpoint is not None
         step = (state.best_global_step or state.global_step) if loaded else state.global_step
         self._run.fill_card(step, state.epoch or 0.0, measure_missing=bool(loaded))
         best.warn_of_best_baseline(plan.selection, self.history)
         self._run.show_summary(state.best_model_checkpoint)
+        trials.settle_objective(self._connect(), step if loaded else None)
+
+    def _eval_on_start_as_given(self, args: TrainingArguments) -> None:
+        # Also before training: a run that ended by an error had no end.
+        if self._put_back_eval_on_start:
+            args.eval_on_start, self._put_back_eval_on_start = True, False
 
     @property
     def _run(self) -> RunRecord:

@@ -179,7 +179,9 @@ def optimizer_steps_per_epoch(train_dataloader: Any, gradient_accumulation_steps
 
 def _refuse_silent_schedules(tasks: Sequence[Task], max_steps: int, steps_per_epoch: float) -> None:
     for task in tasks:
-        if task.schedule.never_fires(max_steps, steps_per_epoch):
+        # Once an epoch is what we make of no interval; in less than an epoch, the end is left of it.
+        is_ours = task.given.every is None and not task.given.at
+        if task.schedule.never_fires(max_steps, steps_per_epoch) and not (is_ours and task.schedule.at_end):
             length = f"{max_steps} steps"
             if math.isfinite(steps_per_epoch):
                 length += f" ({max_steps / steps_per_epoch:.3g} epochs)"

@@ -43,16 +43,10 @@ class TrainerLink:
         Returns:
             The link, or None when no trainer that has this callback is among the callers.
         """
-        frame: types.FrameType | None = inspect.currentframe()
-        try:
-            while frame is not None:
-                caller = frame.f_locals.get("self")
-                handler = getattr(caller, "callback_handler", None)
-                if isinstance(caller, Trainer) and handler is not None and callback in handler.callbacks:
-                    return cls(caller)
-                frame = frame.f_back
-        finally:
-            del frame
+        for caller, _ in _trainers_calling():
+            handler = getattr(caller, "callback_handler", None)
+            if handler is not None and callback in handler.callbacks:
+                return cls(caller)
         return None
 
     @classmethod
@@ -84,8 +78,11 @@ class TrainerLink:
 
     @property
     def in_training(self) -> bool:
-        """Whether `train()` is running."""
-        return bool(self.trainer.is_in_train)
+        """Whether `train()` is running; the Trainer's own flag stays set when training was interrupted."""
+        callers = _trainers_calling()
+        return bool(self.trainer.is_in_train) and any(
+            caller is self.trainer and method == "train" for caller, method in callers
+        )
 
     @property
     def output_dir(self) -> str:
@@ -228,3 +225,16 @@ class TrainerLink:
                 known,
                 here,
             )
+
+
+def _trainers_calling() -> Iterator[tuple[Trainer, str]]:
+    """Yield each trainer among the callers with the name of its method, the innermost first."""
+    frame: types.FrameType | None = inspect.currentframe()
+    try:
+        while frame is not None:
+            caller = frame.f_locals.get("self")
+            if isinstance(caller, Trainer):
+                yield caller, frame.f_code.co_name
+            frame = frame.f_back
+    finally:
+        del frame

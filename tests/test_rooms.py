@@ -31,6 +31,7 @@ ROOMS = (
     "report",
     "trainer_watch",
     "trainer_link",
+    "trials",
     "selection",
     "plan",
     "run_record",

@@ -64,7 +64,11 @@ class Fake(BaseEvaluator):
 
 
 class StopAt(TrainerCallback):
-    """Ends the process's training as a crash would, right after a step."""
+    """Ends the process's training as a crash would, right after a step.
+
+    Args:
+        step: The step.
+    """
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -157,16 +161,15 @@ def make_trainer(
 ) -> Any:
     """A trainer of a tiny model: 32 pairs, batch 8, 2 epochs, 8 steps.
 
-    `model`, `loss`, `train_dataset`, `eval_dataset` and `evaluator` go to the trainer, everything else to its
-    arguments.
+    `model`, `model_init`, `train_dataset`, `eval_dataset`, `evaluator` and `loss` go to the trainer, everything else
+    to its arguments.
     """
     of_kind = KINDS[kind]
-    for_trainer = {
-        name: arguments.pop(name)
-        for name in ("train_dataset", "eval_dataset", "evaluator", "loss")
-        if name in arguments
-    }
-    model = arguments.pop("model", None) or of_kind.model()
+    names = ("model_init", "train_dataset", "eval_dataset", "evaluator", "loss")
+    for_trainer = {name: arguments.pop(name) for name in names if name in arguments}
+    model = arguments.pop("model", None)
+    if model is None and "model_init" not in for_trainer:
+        model = of_kind.model()
     settings: dict[str, Any] = {
         "output_dir": str(output_dir),
         "per_device_train_batch_size": BATCH_SIZE,
@@ -185,7 +188,7 @@ def make_trainer(
         model=model,
         args=of_kind.arguments(**settings),
         train_dataset=for_trainer.pop("train_dataset", None) or of_kind.dataset(),
-        loss=for_trainer.pop("loss", None) or of_kind.loss(model),
+        loss=for_trainer.pop("loss", of_kind.loss if model is None else of_kind.loss(model)),
         callbacks=callbacks,
         **for_trainer,
     )

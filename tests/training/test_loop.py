@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 from support.loop import (
     WORDS,
     Fake,
@@ -25,7 +24,7 @@ from support.loop import (
     weights_of,
     without_times,
 )
-from support.models import StubModel, tiny_model
+from support.models import StubModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import EarlyStoppingCallback, TrainerCallback
 
@@ -52,6 +51,12 @@ def test_an_evaluator_runs_at_its_boundaries_and_once_at_the_end(tmp_path: Path,
     fake = Fake()
     make_trainer(tmp_path, [EvaluatorCallback(fake, every=every)]).train()
     assert fake.steps == steps
+
+
+def test_an_evaluator_without_interval_runs_at_the_end_of_less_than_an_epoch(tmp_path: Path) -> None:
+    fake = Fake()
+    make_trainer(tmp_path, [EvaluatorCallback(fake)], max_steps=2).train()
+    assert fake.steps == [2]
 
 
 def test_points_the_start_and_no_end_are_obeyed(tmp_path: Path) -> None:
@@ -566,32 +571,13 @@ def test_each_checkpoints_card_tells_of_that_checkpoint(tmp_path: Path) -> None:
             assert f"value: {fake.values[step]}" in text
 
 
-# -- nothing else changes ---------------------------------------------------------------------------------------------
-
-
-def test_losses_and_weights_are_the_same_with_and_without_the_callback(tmp_path: Path) -> None:
-    class Noisy(Fake):
-        def __call__(self, model: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
-            torch.rand(7)
-            model.eval()
-            model.encode(["cat dog"])
-            return super().__call__(model, *args, **kwargs)
-
-    plain = make_trainer(tmp_path / "plain", model=tiny_model(dropout=0.2))
-    plain.train()
-    watched = make_trainer(tmp_path / "watched", [EvaluatorCallback(Noisy(), every=1)], model=tiny_model(dropout=0.2))
-    watched.train()
-    assert logged(watched, "loss") == logged(plain, "loss")
-    assert equal_weights(weights_of(watched.model), weights_of(plain.model))
+# -- errors before the first step -------------------------------------------------------------------------------------
 
 
 def retrieval() -> Any:
     from st_eval_callbacks.evaluators import InformationRetrievalEvaluator
 
     return InformationRetrievalEvaluator({"q": "cat"}, {"d": "a cat", "e": "dog"}, {"q": {"d"}})
-
-
-# -- errors before the first step -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -603,6 +589,7 @@ def retrieval() -> Any:
         (lambda: EvaluatorCallback([retrieval(), retrieval()]), {}, "both measure 'cosine_accuracy@1'"),
         (lambda: EvaluatorCallback(retrieval(), primary="ndcg@10"), {}, "Did you mean 'cosine_ndcg@10'"),
         (lambda: EvaluatorCallback(Fake(), every=9), {}, "never fires"),
+        (lambda: EvaluatorCallback(Scheduled(Fake(), at_end=False)), {"max_steps": 2}, "never fires"),
         (lambda: EvaluatorCallback(Fake(), every="3 epochs"), {}, "never fires"),
         (lambda: EvaluatorCallback(Fake(), load_best_model_at_end=True), {}, "save_strategy='no'"),
         (
