@@ -12,9 +12,10 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from . import distributed, report
 from .checkpoints import delete_unfinished
 from .evaluation import Outcome, evaluate
+from .evaluators.together import inner_evaluators
 from .history import EvalRecord, History
 from .plan import Plan
-from .tasks import Task, inner_evaluators
+from .tasks import Task
 from .trainer_link import TrainerLink
 from .writers import model_card
 from .writers.files import remove_leftovers, set_aside

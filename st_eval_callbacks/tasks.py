@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from sentence_transformers.base.evaluation import BaseEvaluator
 
+from .evaluators.together import inner_evaluators
 from .schedule import IntervalLike, Schedule
 from .writers.files import safe_name
 
@@ -191,15 +192,6 @@ class Task:
                 # Others than ours write under the name as it is; one that leads elsewhere is not ours to touch.
                 found += dict.fromkeys([safe_name(name), *([name] if os.path.basename(name) == name else [])])
         return found
-
-
-def inner_evaluators(evaluator: Any) -> list[BaseEvaluator]:
-    """An evaluator and all those inside it."""
-    inner = getattr(evaluator, "evaluators", ())
-    found = [evaluator]
-    for one in inner.values() if isinstance(inner, Mapping) else inner:
-        found += inner_evaluators(one)
-    return found
 
 
 def build_tasks(

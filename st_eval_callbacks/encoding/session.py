@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -19,6 +20,9 @@ from .options import Embeddings, EncodeOptions
 from .request import Request
 from .space import Space, free_memory
 from .state import evaluating
+
+Asked = tuple[Sequence[Any], EncodeOptions | None]
+"""Inputs and how they are encoded."""
 
 # A stream encodes at least so many inputs at a time, however small its blocks: ordering by length needs a choice.
 _STREAM_CHUNK = 16384
@@ -64,6 +68,7 @@ class Session(Counters):
         self._cache_room = cache_bytes
         self._event = next(_EVENTS)
         self._spaces: dict[Hashable, Space] = {}
+        self._num_streams: Counter[Hashable] = Counter()
 
     def lookup(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
         """Embeddings of inputs, encoding those that nobody asked for before.
@@ -85,23 +90,33 @@ class Session(Counters):
         table, index = self._kept(request)
         return Embeddings(request.view(table), index)
 
-    def prefetch(self, model: Any, requests: Sequence[tuple[Sequence[Any], EncodeOptions | None]]) -> None:
+    def prefetch(self, model: Any, requests: Sequence[Asked], streamed: Sequence[Asked] = ()) -> None:
         """Encode the union of what several lookups will ask for, ordered and batched as one.
 
         Args:
             model: A SentenceTransformer, or any object with its `encode`.
             requests: Inputs and options of each lookup to come.
+            streamed: The same for each stream. Short ones join the union; a long one that is not the only one of its
+                space is kept while it passes, as far as the cache has room.
 
         Raises:
             TypeError: When inputs are a single text or the model has no `encode`.
             ValueError: For an unknown prompt name, or a result that is not one row an input.
         """
         unions: dict[Hashable, Request] = {}
-        for inputs, options in requests:
-            request = Request.of(model, inputs, options)
+
+        def join(request: Request) -> None:
             if request.keys is not None:
                 earlier = unions.get(request.space_key)
                 unions[request.space_key] = request if earlier is None else earlier.joined(request)
+
+        for inputs, options in requests:
+            join(Request.of(model, inputs, options))
+        for inputs, options in streamed:
+            request = Request.of(model, inputs, options)
+            self._num_streams[request.space_key] += 1
+            if len(request.inputs) <= _STREAM_CHUNK and self._cache_room != 0:
+                join(request)
         for request in unions.values():
             self._kept(request)
 
@@ -163,16 +178,17 @@ class Session(Counters):
         if missing:
             fresh = self._encode(request, list(missing.values()), progress)
         progress(len(keys) - len(missing))
-        if self._fits(space, fresh, num_left - len(keys)):
+        wanted_again = self._num_streams[request.space_key] != 1
+        if not missing or (wanted_again and self._fits(space, fresh, num_left - len(keys))):
             space.add(list(missing), fresh)
             return lambda start, end: space.table.index_select(0, space.index(keys[start:end]))
+        if len(missing) == len(keys):
+            return lambda start, end: fresh[start:end]
         places = {key: place for place, key in enumerate(missing)}
         return lambda start, end: _mixed(space, keys[start:end], places, fresh)
 
     def _fits(self, space: Space, fresh: Tensor, num_to_come: int) -> bool:
         """Whether fresh rows of a stream may be kept; if so there is room for them, and for those to come."""
-        if not len(fresh):
-            return True
         if self._cache_room is None:
             self._cache_room = int(free_memory(fresh.device) * _CACHE_SHARE)
         row_bytes = max(fresh.shape[1], 1) * fresh.element_size()

@@ -55,6 +55,11 @@ def session(
         _OPEN.reset(token)
 
 
+def is_open() -> bool:
+    """Whether a session is open."""
+    return _OPEN.get() is not None
+
+
 def encode_once(model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
     """Embeddings for longer than an evaluation, as those of a fixed teacher; no session keeps or knows them.
 

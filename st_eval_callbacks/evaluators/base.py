@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 from sentence_transformers.base.evaluation import BaseEvaluator
 
-from ..encoding import EncodeOptions, session, untouched
-from ..scorers import Scorer, scorer_for
+from ..encoding import EncodeOptions, is_open, session, untouched
+from ..scorers import Scorer, Wish, scorer_for
 from ..writers.files import safe_name
 from ..writers.tables import append_row
+from .together import encode_together
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,13 @@ class Evaluator(BaseEvaluator):
             Value by key, without the name.
         """
         raise NotImplementedError(f"{type(self).__name__} must measure: score(scorer).")
+
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """What `score` will ask the scorer to embed, so that it can be encoded together with what others ask for.
+
+        What is left out here is encoded when `score` asks for it.
+        """
+        return []
 
     def primary_key(self, scorer: Scorer, metrics: Mapping[str, float] | None = None) -> str:
         """Key (without the name) of the metric that decides; `metrics` is None before the first run."""
@@ -167,7 +175,10 @@ class Evaluator(BaseEvaluator):
         """
         scorer = self.scorer(model)
         logger.info(self.title(self._when(epoch, steps)))
+        alone = not is_open()
         with untouched(model), session(show_progress_bar=self.show_progress_bar):
+            if alone:
+                encode_together([self], model)
             metrics = {key: float(value) for key, value in self.score(scorer).items()}
         for line in self.log_lines(scorer, metrics):
             logger.info(line)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..kernels.classification import BINARY_METRICS, best_thresholds
-from ..scorers import Scorer
+from ..scorers import Scorer, Wish
 from .base import Evaluator, maximum, warn_nonfinite, warn_undefined
 from .inputs import check_equal_lengths, check_similarity_names
 
@@ -124,6 +124,10 @@ class BinaryClassificationEvaluator(Evaluator):
                 f"Matthews Correlation with {title}: {percent['mcc']}\n",
             ]
         return lines
+
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """Both sides of the pairs."""
+        return [Wish(self.sentences1, self.options()), Wish(self.sentences2, self.options())]
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Find the best thresholds for the similarities of the pairs."""

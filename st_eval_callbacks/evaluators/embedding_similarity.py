@@ -12,7 +12,7 @@ from sentence_transformers.util.similarity import SimilarityFunction
 
 from ..kernels.correlation import pearson, spearman
 from ..kernels.similarity import pairwise
-from ..scorers import Scorer
+from ..scorers import Scorer, Wish
 from .base import Evaluator, maximum, warn_nonfinite, warn_undefined
 from .inputs import check_equal_lengths, check_similarity_names
 
@@ -124,6 +124,10 @@ class EmbeddingSimilarityEvaluator(Evaluator):
             f"Spearman: {metrics[f'spearman_{name}']:.4f}"
             for name in self._names(scorer)
         ]
+
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """Both sides of the pairs."""
+        return [Wish(self.sentences1, self.options()), Wish(self.sentences2, self.options())]
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Correlate the similarities of the pairs with their scores."""

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from sentence_transformers.util.similarity import SimilarityFunction
 from torch import Tensor
 
+from ..encoding import EncodeOptions
 from ..kernels.topk import Hits
 from ..measures import Measure
-from ..scorers import Scorer
+from ..scorers import Scorer, Wish
 from ..writers.files import safe_name
 from .base import warn_nonfinite
 from .hits import measure, warn_if_collapsed, without_own, write_predictions
@@ -234,6 +235,13 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
 
     # -- values ------------------------------------------------------------------------------------------------------
 
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """Queries, and the corpus block by block; nothing of the corpus when it is given or another model's."""
+        queries = Wish(self.queries, self._query_options())
+        if self._given != (None, None):
+            return [queries]
+        return [queries, Wish(self._sorted_corpus, self._corpus_options(), streams=True)]
+
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Search every query in the corpus and measure the hits."""
         depth = max([k for _, k in self.wanted() if k is not None] + [1])
@@ -248,10 +256,8 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
             corpus,
             depth + self.ignore_identical_ids,
             self.functions(scorer),
-            query_options=self.options(task="query", prompt=self.query_prompt, prompt_name=self.query_prompt_name),
-            corpus_options=self.options(
-                task="document", prompt=self.corpus_prompt, prompt_name=self.corpus_prompt_name
-            ),
+            query_options=self._query_options(),
+            corpus_options=self._corpus_options(),
             corpus_chunk_size=self.corpus_chunk_size,
             track_ties=self.ties == "expected",
             watch=(judged.query[present], judged.position[present]) if self.ties == "expected" else None,
@@ -278,6 +284,12 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
             path = output_path / safe_name(f"{self.predictions_file.removesuffix('.jsonl')}_{function}.jsonl")
             write_predictions(path, self.queries_ids, self.queries, self._sorted_ids, hits)
         self._hits = {}
+
+    def _query_options(self) -> EncodeOptions:
+        return self.options(task="query", prompt=self.query_prompt, prompt_name=self.query_prompt_name)
+
+    def _corpus_options(self) -> EncodeOptions:
+        return self.options(task="document", prompt=self.corpus_prompt, prompt_name=self.corpus_prompt_name)
 
     def _own_positions(self) -> Tensor:
         """(Q,) position of the document with the query's own id; -2 where there is none."""

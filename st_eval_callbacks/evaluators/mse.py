@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..encoding import Embeddings, encode_once
 from ..kernels.similarity import pairwise
-from ..scorers import Scorer
+from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
 from .inputs import check_equal_lengths
 
@@ -95,6 +95,10 @@ class MSEEvaluator(Evaluator):
     def log_lines(self, scorer: Scorer, metrics: Mapping[str, float]) -> Sequence[str]:
         """The error, positive."""
         return [f"MSE (*100):\t{-metrics['negative_mse']:4f}"]
+
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """The sentences of the student."""
+        return [Wish(self.target_sentences, self.options())]
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Compare the student's embeddings with the teacher's."""

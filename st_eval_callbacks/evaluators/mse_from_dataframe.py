@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..encoding import Embeddings
-from ..scorers import Scorer
+from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
 from .mse import as_array, embed_by_teacher, mean_squared_error
 
@@ -114,6 +114,10 @@ class MSEEvaluatorFromDataFrame(Evaluator):
         for (source, target), error in zip(self.combinations, self._errors, strict=True):
             lines += [f"MSE evaluation on {self.name} dataset - {source}-{target}:", f"MSE (*100):\t{error:4f}"]
         return lines
+
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """The sentences of the student, in all languages."""
+        return [Wish(self.data[pair][1], self.options()) for pair in self.combinations]
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Compare the student's embeddings with the teacher's, for each pair of languages."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.mining import mine_pairs, mining_metrics
-from ..scorers import Scorer
+from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
 
 logger = logging.getLogger(__name__)
@@ -186,6 +186,10 @@ class ParaphraseMiningEvaluator(Evaluator):
             f"Recall: {metrics['recall'] * 100:.2f}",
             f"F1: {metrics['f1'] * 100:.2f}\n",
         ]
+
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """All sentences."""
+        return [Wish(self.sentences, self.options())]
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Mine the texts for pairs and compare these with the duplicates."""

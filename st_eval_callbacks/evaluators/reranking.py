@@ -16,7 +16,7 @@ from ..kernels.expected import expected_ranking_metrics
 from ..kernels.segments import segment_metrics
 from ..kernels.similarity import widen
 from ..measures import Measure
-from ..scorers import Scorer, Similarity
+from ..scorers import Scorer, Similarity, Wish
 from .base import Evaluator, warn_nonfinite
 from .inputs import check_similarity_names
 
@@ -130,6 +130,11 @@ class RerankingEvaluator(Evaluator):
         columns = self.csv_columns(scorer)
         return [" \t ".join(sizes), *(f"{header}: {metrics[key] * 100:.2f}" for header, key in columns)]
 
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """Queries, and the documents of all samples."""
+        queries, documents = self._texts()
+        return [Wish(queries, self.options(task="query")), Wish(documents, self.options(task="document"))]
+
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Sort each sample's documents by their similarity to its query and measure the lists."""
         keys = self.metric_keys(scorer)
@@ -180,10 +185,13 @@ class RerankingEvaluator(Evaluator):
             )
         return complete
 
+    def _texts(self) -> tuple[list[Any], list[Any]]:
+        queries = [sample["query"] for sample in self.samples]
+        return queries, [document for one in self.samples for document in [*one["positive"], *one["negative"]]]
+
     def _scores(self, scorer: Scorer) -> Tensor:
         """(T,) similarity of every document to its query, sample after sample, positives first."""
-        queries = [sample["query"] for sample in self.samples]
-        documents = [document for one in self.samples for document in [*one["positive"], *one["negative"]]]
+        queries, documents = self._texts()
         as_query, as_document = self.options(task="query"), self.options(task="document")
         function = scorer.similarity_fn_name if self._function is None else self._function
         if callable(function):

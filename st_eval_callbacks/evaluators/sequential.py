@@ -8,10 +8,11 @@ from typing import Any, cast
 
 from sentence_transformers.base.evaluation import SequentialEvaluator as BaseSequentialEvaluator
 
-from ..encoding import session, untouched
+from ..encoding import is_open, session, untouched
 from ..kernels.similarity import SIMILARITY_NAMES
 from ..scorers import Scorer
 from .base import Evaluator
+from .together import encode_together
 
 _SCORE = "sequential_score"
 
@@ -80,7 +81,10 @@ class SequentialEvaluator(BaseSequentialEvaluator):
             self.metric_names(model)
         merged: dict[str, float] = {}
         scores: list[float] = []
+        alone = not is_open()
         with untouched(model), session():
+            if alone:
+                encode_together(self.evaluators, model)
             for place, evaluator in enumerate(self.evaluators):
                 result = cast(Any, evaluator)(model, output_path, epoch, steps)
                 metrics = result if isinstance(result, Mapping) else {f"evaluator_{place}": result}

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..distributed import is_main_process
 from ..kernels.mining import Match, match_accuracy
 from ..kernels.similarity import all_pairs
-from ..scorers import Scorer
+from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
 from .inputs import check_equal_lengths
 
@@ -87,6 +87,10 @@ class TranslationEvaluator(Evaluator):
     def log_lines(self, scorer: Scorer, metrics: Mapping[str, float]) -> Sequence[str]:
         """A line a direction, in percent."""
         return [f"Accuracy {way}: {metrics[f'{way}_accuracy'] * 100:.2f}" for way in ("src2trg", "trg2src")]
+
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """Both languages."""
+        return [Wish(self.source_sentences, self.options()), Wish(self.target_sentences, self.options())]
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Match both lists in both directions."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sentence_transformers.util.similarity import SimilarityFunction
 
-from ..scorers import Scorer
+from ..scorers import Scorer, Wish
 from .base import Evaluator, maximum, warn_nonfinite
 from .inputs import check_equal_lengths, check_similarity_names
 
@@ -122,6 +122,11 @@ class TripletEvaluator(Evaluator):
             f"Accuracy {name.capitalize()} Similarity:\t{metrics[f'{name}_accuracy']:.2%}"
             for name in self._names(scorer)
         ]
+
+    def wants(self, scorer: Scorer) -> list[Wish]:
+        """Anchors as queries, the others as documents."""
+        as_query, as_document = self.options(task="query"), self.options(task="document")
+        return [Wish(self.anchors, as_query), Wish([*self.positives, *self.negatives], as_document)]
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Compare each anchor with its positive and its negative."""

@@ -8,9 +8,9 @@ from typing import Any
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 
 from .dense import DenseScorer
-from .scorer import Scorer, SearchResult, Similarity
+from .scorer import Scorer, SearchResult, Similarity, Wish
 
-__all__ = ["DenseScorer", "Scorer", "SearchResult", "Similarity", "scorer_for"]
+__all__ = ["DenseScorer", "Scorer", "SearchResult", "Similarity", "Wish", "scorer_for"]
 
 # The first class that a model is an instance of decides; None stands for a kind without an adapter.
 _ADAPTERS: list[tuple[type, Callable[[Any], Scorer] | None]] = [

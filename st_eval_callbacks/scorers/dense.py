@@ -12,7 +12,7 @@ from ..encoding import Embeddings, EncodeOptions, session
 from ..kernels.similarity import check_similarity_name
 from ..kernels.similarity import pairwise as pairwise_scores
 from ..kernels.topk import StreamingSearch
-from .scorer import SearchResult, Similarity
+from .scorer import SearchResult, Similarity, Wish
 
 
 class DenseScorer:
@@ -46,6 +46,19 @@ class DenseScorer:
         name = "cosine" if name is None else str(getattr(name, "value", name))
         check_similarity_name(name)
         return name
+
+    def prepare(self, wishes: Sequence[Wish]) -> None:
+        """Encode together what tasks will ask for; without an open session nothing would keep it.
+
+        Args:
+            wishes: What they will ask for.
+        """
+        with session() as current:
+            current.prefetch(
+                self.model,
+                [(wish.inputs, wish.options) for wish in wishes if not wish.streams],
+                [(wish.inputs, wish.options) for wish in wishes if wish.streams],
+            )
 
     def embed(self, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
         """Embeddings of P inputs.

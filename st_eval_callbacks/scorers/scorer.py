@@ -32,6 +32,21 @@ class SearchResult:
     watched_scores: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Wish:
+    """Inputs that a task will ask a scorer for.
+
+    Attributes:
+        inputs: The inputs.
+        options: How they are encoded.
+        streams: Whether they pass in blocks, so that they need not all be kept.
+    """
+
+    inputs: Sequence[Any]
+    options: EncodeOptions
+    streams: bool = False
+
+
 class Scorer(Protocol):
     """A model behind one interface.
 
@@ -46,6 +61,10 @@ class Scorer(Protocol):
     @property
     def similarity_fn_name(self) -> str:
         """The model's own similarity function."""
+        ...
+
+    def prepare(self, wishes: Sequence[Wish]) -> None:
+        """Encode together what tasks will ask for, into the session that is open."""
         ...
 
     def embed(self, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:

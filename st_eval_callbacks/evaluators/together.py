@@ -1,0 +1,61 @@
+"""What several evaluators want of a model, encoded in one go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from ..scorers import scorer_for
+
+logger = logging.getLogger(__name__)
+
+
+def inner_evaluators(evaluator: Any) -> list[BaseEvaluator]:
+    """An evaluator and all those inside it."""
+    inner = getattr(evaluator, "evaluators", ())
+    found = [evaluator]
+    for one in inner.values() if isinstance(inner, Mapping) else inner:
+        found += inner_evaluators(one)
+    return found
+
+
+def encode_together(evaluators: Iterable[Any], model: Any) -> dict[int, int]:
+    """Encode what evaluators will ask for, in one order of length, into the session that is open.
+
+    Nothing is lost by a failure: an evaluator whose texts cannot be encoded meets the same error when it runs, and can
+    then be named.
+
+    Args:
+        evaluators: Evaluators of any kind, those inside others not among them; those that do not say what they want
+            encode it when they run.
+        model: The model.
+
+    Returns:
+        Number of inputs wanted by each evaluator, by its place.
+    """
+    wanted: list[Any] = []
+    counts: dict[int, int] = {}
+    scorer = None
+    for place, evaluator in enumerate(evaluators):
+        counts[place] = 0
+        for one in inner_evaluators(evaluator):
+            ask = getattr(one, "wants", None)
+            if not callable(ask):
+                continue
+            try:
+                scorer = scorer_for(model) if scorer is None else scorer
+                wishes = ask(scorer)
+            except (TypeError, ValueError):
+                # It does not fit the model, and says so when it runs.
+                continue
+            counts[place] += sum(len(wish.inputs) for wish in wishes)
+            wanted += wishes
+    if scorer is not None and wanted:
+        try:
+            scorer.prepare(wanted)
+        except Exception as error:
+            logger.warning("texts were not encoded together (%s); each evaluator encodes its own.", error)
+    return counts
