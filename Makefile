@@ -10,12 +10,13 @@ export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint install
+.PHONY: help demo test check lint install bench
 
 help:
 	@echo "make demo    fine-tune a small model to search API documentation (ARGS=--resume goes on with a stopped run)"
 	@echo "make test    the fast tests"
 	@echo "make check   lint, format, types and all tests"
+	@echo "make bench   measure against sentence-transformers into benchmarks/results.md (ARGS=--quick: two minutes)"
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/search_api_docs.py $(ARGS)
@@ -31,11 +32,20 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
 install: $(VENV)/.dev
 
 # A stamp is written last: an interrupted installation is taken up again, a finished one is not repeated.
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) -e ".[dev]"
+	touch $@
+
+# ranx needs numba, which comes late to a new Python: without it one line of the benchmark is left out.
+$(VENV)/.bench: $(VENV)/.demo
+	$(PIP) -e ".[bench]"
+	-$(PIP) ranx
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml constraints.txt
