@@ -24,7 +24,7 @@ from transformers import TrainerCallback
 from st_eval_callbacks import EvaluatorCallback, Scheduled, last_checkpoint
 from st_eval_callbacks.evaluators import EmbeddingSimilarityEvaluator, InformationRetrievalEvaluator
 
-MOST_KILLS = 10
+LEAST_KILLS, MOST_KILLS = 3, 10
 VALUES = [0.3, 0.5, 0.4, 0.9, 0.2, 0.8, 0.7, 0.95, 0.6, 0.94, 0.1, 0.93]
 
 
@@ -216,7 +216,8 @@ def main(set_up: str, folder: Path, seed: int) -> None:
     num_ticks = torch.load(folder / "whole.pt", weights_only=False)["ticks"]
     kills = 0
     while True:
-        by_time = dice.random() < 0.3
+        # By time a kill may come late, and a few late ones would end it too soon.
+        by_time = kills >= LEAST_KILLS and dice.random() < 0.4
         done = attempt(
             set_up,
             folder / "cut",
