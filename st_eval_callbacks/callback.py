@@ -143,9 +143,9 @@ class EvaluatorCallback(TrainerCallback):
         self._previous = Progress(state.global_step, state.epoch or 0.0, state.max_steps)
         self._saved_step = state.global_step
         self._record = RunRecord(link, self.tasks, plan)
+        self._record.order_files(state.global_step)
         if state.global_step > 0:
             self._resume(args, state, control)
-        self._record.order_files(state.global_step)
         if state.global_step == 0:
             starts = [task for task in self.tasks if task.schedule.at_start or args.eval_on_start]
             self._evaluate(starts, args, state, control, trainer_evaluates=True)

@@ -64,12 +64,16 @@ class RunRecord:
         if step > 0 and self.link.trainer.args.save_total_limit:
             delete_unfinished(self.folder)
         remove_leftovers(self.folder / FILE_NAME)
-        for table in [self.folder / "eval" / name for task in self.tasks for name in task.csv_files()]:
-            remove_leftovers(table)
-            if step == 0:
-                set_aside(table)
-            else:
-                drop_rows_after(table, step)
+        record = self.history.at(step)
+        for task in self.tasks:
+            # What ran at this step after its checkpoint was written is not in the log, and runs again.
+            is_logged = record is not None and task.name in record.seconds
+            for table in [self.folder / "eval" / name for name in task.csv_files()]:
+                remove_leftovers(table)
+                if step == 0:
+                    set_aside(table)
+                else:
+                    drop_rows_after(table, step if is_logged else step - 1)
         if self.history:
             self.write_results()
 

@@ -26,7 +26,7 @@ from support.loop import (
 )
 from support.models import StubModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import TrainerCallback
 
 from st_eval_callbacks import EvaluationError, EvaluatorCallback, Scheduled
 
@@ -340,27 +340,6 @@ def test_a_total_limit_of_one_keeps_the_best_and_says_what_is_deleted(
     trainer.train()
     assert checkpoints(tmp_path) == [2]
     assert "save_total_limit=1 keeps only the best" in caplog.text
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_early_stopping_counts_right_wherever_it_stands(tmp_path: Path, first: bool) -> None:
-    fake = Fake(at_steps(0.2, 0.8, 0.5, 0.1, 0.1, 0.1))
-    callbacks: list[Any] = [EarlyStoppingCallback(2), EvaluatorCallback(fake)]
-    trainer = make_trainer(
-        tmp_path,
-        callbacks if first else callbacks[::-1],
-        eval_dataset=pairs(),
-        num_train_epochs=3,
-        eval_strategy="steps",
-        eval_steps=2,
-        save_strategy="steps",
-        save_steps=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="fake_score",
-    )
-    trainer.train()
-    assert trainer.state.global_step == 8
-    assert trainer.state.best_metric == 0.8
 
 
 def test_our_own_patience_stops_without_a_trainer_evaluation(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from sentence_transformers.base.evaluation import SequentialEvaluator
 from support.loop import Fake, StopAt, at_steps, checkpoints, equal_weights, make_trainer, weights_of
+from support.models import tiny_model
 
 from st_eval_callbacks import EvaluatorCallback, History, Scheduled, last_checkpoint
+from st_eval_callbacks.evaluators import EmbeddingSimilarityEvaluator
 
 SAVES: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4}
 
@@ -108,6 +110,19 @@ def test_a_run_that_stopped_early_stays_where_it_stopped_when_resumed(tmp_path: 
     assert (fake.steps, late.steps) == ([], [8])
     assert equal_weights(weights_of(again.model), weights_of(first.model))
     assert results(tmp_path)["fake_score"].to_dict() == at_steps(0.2, 0.8, 0.5, 0.4)
+
+
+def test_a_row_written_after_the_last_checkpoint_is_not_there_twice_after_a_resume(tmp_path: Path) -> None:
+    arguments = {"save_strategy": "steps", "save_steps": 8}
+    make_trainer(tmp_path, [EvaluatorCallback(Fake(0.5), every=2)], **arguments).train()
+    # As a run leaves it that was killed after this evaluator had run at the last step, and before that was saved.
+    texts = ["cat", "dog"]
+    similarity = EmbeddingSimilarityEvaluator(texts, texts[::-1], [0.0, 1.0], name="late")
+    similarity(tiny_model(), str(tmp_path / "eval"), 2.0, 8)
+    callback = EvaluatorCallback([Fake(0.5), similarity], every=2)
+    make_trainer(tmp_path, [callback], **arguments).train(resume_from_checkpoint=True)
+    [table] = (tmp_path / "eval").glob("*.csv")
+    assert pd.read_csv(table)["steps"].tolist() == [8]
 
 
 def test_a_run_that_stopped_early_goes_on_with_more_patience(tmp_path: Path) -> None:
