@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .fallback import encode_method
+from .numbering import Numbering, Numbers, key_of
 from .options import EncodeOptions
 from .standard import is_standard, resolved_prompt, resolved_task
 
@@ -26,6 +27,7 @@ class Request:
         prompt: The prompt's text for the fast path.
         task: The task, None where the model treats all alike.
         keys: What tells the inputs apart; None when they cannot be hashed.
+        numbers: Numbers of the inputs, where they are known already.
     """
 
     model: Any
@@ -35,15 +37,19 @@ class Request:
     prompt: str | None
     task: str | None
     keys: Sequence[Hashable] | None
+    numbers: Numbers | None = None
 
     @classmethod
-    def of(cls, model: Any, inputs: Sequence[Any], options: EncodeOptions | None) -> Request:
+    def of(
+        cls, model: Any, inputs: Sequence[Any], options: EncodeOptions | None, numbering: Numbering | None = None
+    ) -> Request:
         """Resolve what a caller asks for.
 
         Args:
             model: A SentenceTransformer, or any object with its `encode`.
             inputs: Texts, or whatever the model takes.
             options: How they are encoded; None is the default.
+            numbering: What is known of earlier lists.
 
         Returns:
             The request.
@@ -56,15 +62,16 @@ class Request:
             raise TypeError("inputs must be a list of texts, not a single text.")
         options = options or EncodeOptions()
         listed = inputs if isinstance(inputs, list) else list(inputs)
-        if all(issubclass(kind, str) for kind in set(map(type, listed))):
+        numbers = None if numbering is None else numbering.recall(listed)
+        if numbers is not None or all(issubclass(kind, str) for kind in set(map(type, listed))):
             if is_standard(model):
                 prompt, task = resolved_prompt(model, options), resolved_task(model, options)
-                return cls(model, listed, options, True, prompt, task, listed)
+                return cls(model, listed, options, True, prompt, task, listed, numbers)
             keys: Sequence[Hashable] | None = listed
         else:
             keys = _keys(listed)
         _, task = encode_method(model, options.task)
-        return cls(model, listed, options, False, options.prompt, task, keys)
+        return cls(model, listed, options, False, options.prompt, task, keys, numbers)
 
     @property
     def space_key(self) -> Hashable:
@@ -75,18 +82,16 @@ class Request:
     def part(self, start: int, end: int) -> Request:
         """The request for some of the inputs."""
         keys = None if self.keys is None else self.keys[start:end]
-        return replace(self, inputs=self.inputs[start:end], keys=keys)
+        return replace(self, inputs=self.inputs[start:end], keys=keys, numbers=None)
 
-    def joined(self, other: Request) -> Request:
-        """The request for both lists of inputs, in batches that suit both; both have keys and share a space."""
-        sizes = [size for size in (self.options.batch_size, other.options.batch_size) if size is not None]
-        options = replace(
-            self.options,
+    def joined(self, options: EncodeOptions) -> EncodeOptions:
+        """Options whose batches suit this request and another, with which it shares a space."""
+        sizes = [size for size in (self.options.batch_size, options.batch_size) if size is not None]
+        return replace(
+            options,
             batch_size=min(sizes, default=None),
-            show_progress_bar=self.options.show_progress_bar or other.options.show_progress_bar,
+            show_progress_bar=self.options.show_progress_bar or options.show_progress_bar,
         )
-        keys = [*(self.keys or ()), *(other.keys or ())]
-        return replace(self, inputs=self.inputs + other.inputs, keys=keys, options=options)
 
     def view(self, table: Tensor) -> Tensor:
         """Rows as the options want them, from whole ones.
@@ -107,8 +112,7 @@ class Request:
 
 
 def _keys(inputs: list[Any]) -> list[Hashable] | None:
-    # The type belongs to the key: 1, 1.0 and True are equal, and no model need treat them alike.
-    keys: list[Hashable] = [one if isinstance(one, str) else (type(one), one) for one in inputs]
+    keys = list(map(key_of, inputs))
     try:
         for key in keys:
             hash(key)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
@@ -16,6 +18,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from ..distributed import is_main_process
 from .fallback import encode_by_model
 from .forward import Counters, encode_texts
+from .numbering import Numbering, Numbers, input_of, numbering_of
 from .options import Embeddings, EncodeOptions
 from .request import Request
 from .space import Space, free_memory
@@ -68,6 +71,7 @@ class Session(Counters):
         self._cache_room = cache_bytes
         self._event = next(_EVENTS)
         self._spaces: dict[Hashable, Space] = {}
+        self._numberings: dict[int, tuple[Any, Numbering]] = {}
         self._num_streams: Counter[Hashable] = Counter()
 
     def lookup(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
@@ -85,7 +89,7 @@ class Session(Counters):
             TypeError: When `inputs` is a single text or the model has no `encode`.
             ValueError: For an unknown prompt name, or a result that is not one row an input.
         """
-        request = Request.of(model, inputs, options)
+        request = self._request(model, inputs, options)
         self.num_requested += len(request.inputs)
         table, index = self._kept(request)
         return Embeddings(request.view(table), index)
@@ -103,22 +107,21 @@ class Session(Counters):
             TypeError: When inputs are a single text or the model has no `encode`.
             ValueError: For an unknown prompt name, or a result that is not one row an input.
         """
-        unions: dict[Hashable, Request] = {}
+        unions: defaultdict[Hashable, list[Request]] = defaultdict(list)
 
         def join(request: Request) -> None:
-            if request.keys is not None:
-                earlier = unions.get(request.space_key)
-                unions[request.space_key] = request if earlier is None else earlier.joined(request)
+            if request.inputs and request.keys is not None:
+                unions[request.space_key].append(request)
 
         for inputs, options in requests:
-            join(Request.of(model, inputs, options))
+            join(self._request(model, inputs, options))
         for inputs, options in streamed:
-            request = Request.of(model, inputs, options)
+            request = self._request(model, inputs, options)
             self._num_streams[request.space_key] += 1
             if len(request.inputs) <= _STREAM_CHUNK and self._cache_room != 0:
                 join(request)
-        for request in unions.values():
-            self._kept(request)
+        for union in unions.values():
+            self._encode_missing(union)
 
     def stream(
         self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None, block_size: int = 16384
@@ -140,7 +143,7 @@ class Session(Counters):
         """
         if block_size < 1:
             raise ValueError(f"block_size={block_size}: at least 1.")
-        request = Request.of(model, inputs, options)
+        request = self._request(model, inputs, options)
         num_inputs = len(request.inputs)
         self.num_requested += num_inputs
         chunk_size = -(-_STREAM_CHUNK // block_size) * block_size
@@ -159,33 +162,53 @@ class Session(Counters):
             with self._bar(request, len(request.inputs)) as bar:
                 table = self._encode(request, request.inputs, bar.update)
             return Embeddings(table, torch.arange(len(table), device=table.device))
-        space = self._space(request)
-        missing = space.missing(request.keys, request.inputs)
-        if missing:
+        space = self._encode_missing([request])
+        return Embeddings(space.table, space.index(self._numbers(request)))
+
+    def _encode_missing(self, requests: Sequence[Request]) -> Space:
+        """Keep whole embeddings of all inputs of requests that share a space; all have keys."""
+        request, space = requests[0], self._space(requests[0])
+        numbers = [self._numbers(one) for one in requests]
+        missing = space.missing(numbers[0] if len(numbers) == 1 else np.concatenate(numbers))
+        if len(missing):
+            options = reduce(lambda options, one: one.joined(options), requests[1:], request.options)
+            request = replace(request, options=options)
+            keys = self._numbering(request.model).keys(missing)
+            are_texts = all(one.keys is one.inputs for one in requests)
             with self._bar(request, len(missing)) as bar:
-                fresh = self._encode(request, list(missing.values()), bar.update)
-            space.add(list(missing), fresh)
-        return Embeddings(space.table, space.index(request.keys))
+                fresh = self._encode(request, keys if are_texts else list(map(input_of, keys)), bar.update)
+            space.add(missing, fresh)
+        return space
 
     def _chunk(self, request: Request, num_left: int, progress: Callable[[int], Any]) -> Callable[[int, int], Tensor]:
         """Encode a chunk of a stream and say how to read whole rows of it in order."""
         if request.keys is None:
             table = self._encode(request, request.inputs, progress)
             return lambda start, end: table[start:end]
-        keys, space = request.keys, self._space(request)
-        missing = space.missing(keys, request.inputs)
+        space, numbering, local = self._space(request), self._numbering(request.model), Numbering()
+        places = local.assign(request.keys)
+        keys = local.keys(np.arange(len(local)))
+        rows = np.full(len(keys), -1, dtype=np.int64)
+        if space.num_rows:
+            known = numbering.find(keys)
+            rows = np.where(known < 0, -1, space.rows(known.clip(0)))
+        missing = np.flatnonzero(rows < 0)
         fresh = torch.empty(0, 0)
-        if missing:
-            fresh = self._encode(request, list(missing.values()), progress)
-        progress(len(keys) - len(missing))
+        if len(missing):
+            fresh = self._encode(request, list(map(input_of, local.keys(missing))), progress)
+        progress(len(places) - len(missing))
         wanted_again = self._num_streams[request.space_key] != 1
-        if not missing or (wanted_again and self._fits(space, fresh, num_left - len(keys))):
-            space.add(list(missing), fresh)
-            return lambda start, end: space.table.index_select(0, space.index(keys[start:end]))
-        if len(missing) == len(keys):
+        if not len(missing) or (wanted_again and self._fits(space, fresh, num_left - len(places))):
+            if len(missing):
+                numbers = numbering.assign(local.keys(missing))
+                space.add(numbers, fresh)
+                rows[missing] = space.rows(numbers)
+            return _reader(space, rows[places])
+        if len(missing) == len(places):
             return lambda start, end: fresh[start:end]
-        places = {key: place for place, key in enumerate(missing)}
-        return lambda start, end: _mixed(space, keys[start:end], places, fresh)
+        fresh_rows = np.full(len(keys), -1, dtype=np.int64)
+        fresh_rows[missing] = np.arange(len(missing))
+        return _mixed_reader(space, rows[places], fresh, fresh_rows[places])
 
     def _fits(self, space: Space, fresh: Tensor, num_to_come: int) -> bool:
         """Whether fresh rows of a stream may be kept; if so there is room for them, and for those to come."""
@@ -223,6 +246,24 @@ class Session(Counters):
             self.num_encoded += len(inputs)
             return embeddings
 
+    def _request(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None) -> Request:
+        return Request.of(model, inputs, options, self._numbering(model))
+
+    def _numbering(self, model: Any) -> Numbering:
+        found = self._numberings.get(id(model))
+        if found is None:
+            # The model is held so that its identity stays its own.
+            found = self._numberings[id(model)] = (model, numbering_of(model))
+        return found[1]
+
+    def _numbers(self, request: Request) -> Numbers:
+        assert request.keys is not None
+        numbering = self._numbering(request.model)
+        known = request.numbers if request.numbers is not None else numbering.recall(request.inputs)
+        if known is not None:
+            return known
+        return numbering.number(request.inputs, request.keys)
+
     def _space(self, request: Request) -> Space:
         return self._spaces.setdefault(request.space_key, Space(request.model))
 
@@ -239,13 +280,21 @@ class Session(Counters):
         return torch.autocast(kind, dtype=self.autocast_dtype)
 
 
-def _mixed(space: Space, keys: Sequence[Hashable], places: dict[Hashable, int], fresh: Tensor) -> Tensor:
-    """Rows of which some are kept and others were encoded for this chunk only."""
-    is_fresh = torch.tensor([key in places for key in keys])
-    rows = fresh.new_empty((len(keys), fresh.shape[1]))
-    fresh_places = torch.tensor([places[key] for key in keys if key in places], dtype=torch.int64, device=fresh.device)
-    rows[is_fresh.to(fresh.device)] = fresh.index_select(0, fresh_places)
-    kept = [key for key in keys if key not in places]
-    if kept:
-        rows[~is_fresh.to(fresh.device)] = space.table.index_select(0, space.index(kept))
-    return rows
+def _reader(space: Space, rows: Numbers) -> Callable[[int, int], Tensor]:
+    index = torch.from_numpy(rows).to(space.table.device)
+    return lambda start, end: space.table.index_select(0, index[start:end])
+
+
+def _mixed_reader(space: Space, rows: Numbers, fresh: Tensor, fresh_rows: Numbers) -> Callable[[int, int], Tensor]:
+    """Rows of which some are kept and others were encoded for this chunk only, where their kept row is -1."""
+    kept_index, fresh_index = (torch.from_numpy(one).to(fresh.device) for one in (rows, fresh_rows))
+
+    def read(start: int, end: int) -> Tensor:
+        kept, new = kept_index[start:end], fresh_index[start:end]
+        is_kept = kept >= 0
+        found = fresh.new_empty((len(kept), fresh.shape[1]))
+        found[is_kept] = space.table.index_select(0, kept[is_kept])
+        found[~is_kept] = fresh.index_select(0, new[~is_kept])
+        return found
+
+    return read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,51 +9,59 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 
+from .numbering import Numbers
+
 
 class Space:
-    """Whole embeddings by input, in one growing table.
+    """Whole embeddings by the numbers of their inputs, in one growing table.
 
     Args:
         model: The model; held so that its identity stays its own while the space lives.
 
     Attributes:
         model: The model.
-        rows: Row of each kept input.
+        num_rows: Rows in use.
     """
 
     def __init__(self, model: Any) -> None:
         """Start empty."""
         self.model = model
-        self.rows: dict[Hashable, int] = {}
+        self.num_rows = 0
+        self._rows: Numbers = np.empty(0, dtype=np.int64)
         self._storage: Tensor | None = None
 
     @property
     def table(self) -> Tensor:
-        """(len(rows), d) embeddings kept; (0, 0) before the first."""
-        return torch.empty(0, 0) if self._storage is None else self._storage[: len(self.rows)]
+        """(num_rows, d) embeddings kept; (0, 0) before the first."""
+        return torch.empty(0, 0) if self._storage is None else self._storage[: self.num_rows]
 
     @property
     def num_bytes(self) -> int:
         """Memory of the table, in bytes, including what is reserved."""
         return 0 if self._storage is None else self._storage.numel() * self._storage.element_size()
 
-    def missing(self, keys: Sequence[Hashable], inputs: Sequence[Any]) -> dict[Hashable, Any]:
-        """Distinct inputs that are not kept.
+    def rows(self, numbers: Numbers) -> Numbers:
+        """(P,) row of each of P inputs, -1 where it is not kept."""
+        highest = int(numbers.max(initial=-1))
+        if highest >= len(self._rows):
+            grown = np.full(max(highest + 1, 2 * len(self._rows)), -1, dtype=np.int64)
+            grown[: len(self._rows)] = self._rows
+            self._rows = grown
+        return self._rows[numbers]
 
-        Args:
-            keys: Keys of inputs.
-            inputs: The inputs themselves.
+    def missing(self, numbers: Numbers) -> Numbers:
+        """Distinct numbers, ascending, of inputs that are not kept."""
+        absent = numbers[self.rows(numbers) < 0]
+        if not len(absent):
+            return absent
+        # Marks tell what is distinct faster than sorting does.
+        marks = np.zeros(len(self._rows), dtype=bool)
+        marks[absent] = True
+        return np.flatnonzero(marks)
 
-        Returns:
-            Input by key, in the order in which keys first appear.
-        """
-        if not self.rows:
-            return dict(zip(keys, inputs, strict=True))
-        # Mostly nothing is missing, which sets tell faster than a loop.
-        new = set(keys).difference(self.rows)
-        if not new:
-            return {}
-        return {key: one for key, one in zip(keys, inputs, strict=True) if key in new}
+    def index(self, numbers: Numbers) -> Tensor:
+        """(P,) int64 row of each of P kept inputs, on the table's device."""
+        return torch.from_numpy(self.rows(numbers)).to(self.table.device)
 
     def reserve(self, num_rows: int, like: Tensor) -> None:
         """Make room for more rows at once, so that later additions don't copy the table.
@@ -63,34 +70,31 @@ class Space:
             num_rows: How many will be added.
             like: An embedding table of the same width, type and device.
         """
-        needed = len(self.rows) + num_rows
+        needed = self.num_rows + num_rows
         if self._storage is None or len(self._storage) < needed:
             grown = like.new_empty((needed, like.shape[1]))
             if self._storage is not None:
-                grown[: len(self.rows)] = self.table
+                grown[: self.num_rows] = self.table
             self._storage = grown
 
-    def add(self, keys: Sequence[Hashable], embeddings: Tensor) -> None:
+    def add(self, numbers: Numbers, embeddings: Tensor) -> None:
         """Keep embeddings.
 
         Args:
-            keys: Distinct keys that are not kept yet.
-            embeddings: (len(keys), d) whole embeddings; not copied if they are the first.
+            numbers: Distinct numbers of inputs that are not kept yet.
+            embeddings: (len(numbers), d) whole embeddings; not copied if they are the first.
         """
-        if not keys:
+        if not len(numbers):
             return
-        start = len(self.rows)
+        start, end = self.num_rows, self.num_rows + len(numbers)
         if self._storage is None:
             self._storage = embeddings
         else:
-            self.reserve(len(keys), embeddings)
-            self._storage[start : start + len(keys)] = embeddings
-        self.rows.update(zip(keys, range(start, start + len(keys)), strict=True))
-
-    def index(self, keys: Sequence[Hashable]) -> Tensor:
-        """(len(keys),) int64 row of each kept key, on the table's device."""
-        rows = np.fromiter(map(self.rows.__getitem__, keys), dtype=np.int64, count=len(keys))
-        return torch.from_numpy(rows).to(self.table.device)
+            self.reserve(len(numbers), embeddings)
+            self._storage[start:end] = embeddings
+        self.rows(numbers)
+        self._rows[numbers] = np.arange(start, end)
+        self.num_rows = end
 
 
 def free_memory(device: torch.device) -> int:

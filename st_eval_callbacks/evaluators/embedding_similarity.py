@@ -11,7 +11,7 @@ from sentence_transformers.util import quantize_embeddings
 from sentence_transformers.util.similarity import SimilarityFunction
 
 from ..kernels.correlation import pearson, spearman
-from ..kernels.similarity import pairwise
+from ..kernels.pairwise import pairwise
 from ..scorers import Scorer, Wish
 from .base import Evaluator, maximum, warn_nonfinite, warn_undefined
 from .inputs import check_equal_lengths, check_similarity_names

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..encoding import Embeddings, encode_once
-from ..kernels.similarity import pairwise
+from ..kernels.pairwise import pairwise
 from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
 from .inputs import check_equal_lengths

@@ -11,7 +11,7 @@ import torch
 from sentence_transformers import util
 from torch import Tensor
 
-from ..encoding import EncodeOptions
+from ..encoding import Embeddings
 from ..kernels.expected import expected_ranking_metrics
 from ..kernels.segments import segment_metrics
 from ..kernels.similarity import widen
@@ -99,6 +99,8 @@ class RerankingEvaluator(Evaluator):
         self._function = self._known_function(similarity_fct)
         self.measures = [Measure.parse(measure) if isinstance(measure, str) else measure for measure in measures]
         self.samples = self._complete(list(samples.values()) if isinstance(samples, Mapping) else list(samples))
+        self._queries = [sample["query"] for sample in self.samples]
+        self._documents = [document for one in self.samples for document in [*one["positive"], *one["negative"]]]
         num_documents = torch.tensor([len(one["positive"]) + len(one["negative"]) for one in self.samples])
         self._offsets = torch.cat([num_documents.new_zeros(1), num_documents.cumsum(0)])
         self._relevance = torch.tensor(
@@ -132,8 +134,7 @@ class RerankingEvaluator(Evaluator):
 
     def wants(self, scorer: Scorer) -> list[Wish]:
         """Queries, and the documents of all samples."""
-        queries, documents = self._texts()
-        return [Wish(queries, self.options(task="query")), Wish(documents, self.options(task="document"))]
+        return [Wish(self._queries, self.options(task="query")), Wish(self._documents, self.options(task="document"))]
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Sort each sample's documents by their similarity to its query and measure the lists."""
@@ -185,37 +186,25 @@ class RerankingEvaluator(Evaluator):
             )
         return complete
 
-    def _texts(self) -> tuple[list[Any], list[Any]]:
-        queries = [sample["query"] for sample in self.samples]
-        return queries, [document for one in self.samples for document in [*one["positive"], *one["negative"]]]
-
     def _scores(self, scorer: Scorer) -> Tensor:
         """(T,) similarity of every document to its query, sample after sample, positives first."""
-        queries, documents = self._texts()
         as_query, as_document = self.options(task="query"), self.options(task="document")
         function = scorer.similarity_fn_name if self._function is None else self._function
         if callable(function):
-            return self._scores_by_function(scorer, function, queries, documents, as_query, as_document)
-        num_documents = self._offsets.diff().tolist()
-        repeated = [query for query, count in zip(queries, num_documents, strict=True) for _ in range(count)]
-        return scorer.pairwise(repeated, documents, [function], as_query, as_document)[function]
+            queries, documents = scorer.embed(self._queries, as_query), scorer.embed(self._documents, as_document)
+            return self._scores_by_function(function, queries, documents)
+        repeats = self._offsets.diff()
+        return scorer.pairwise(self._queries, self._documents, [function], as_query, as_document, repeats)[function]
 
     def _scores_by_function(
-        self,
-        scorer: Scorer,
-        function: Callable[[Tensor, Tensor], Tensor],
-        queries: list[Any],
-        documents: list[Any],
-        as_query: EncodeOptions,
-        as_document: EncodeOptions,
+        self, function: Callable[[Tensor, Tensor], Tensor], queries: Embeddings, documents: Embeddings
     ) -> Tensor:
-        query_embeddings, document_embeddings = scorer.embed(queries, as_query), scorer.embed(documents, as_document)
-        query_rows = widen(query_embeddings.rows())
+        query_rows = widen(queries.rows())
         bounds = self._offsets.tolist()
         scores = []
         for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
             query = query_rows[number] if self.use_batched_encoding else query_rows[number : number + 1]
-            rows = widen(document_embeddings.table.index_select(0, document_embeddings.index[start:end]))
+            rows = widen(documents.table.index_select(0, documents.index[start:end]))
             found = torch.as_tensor(function(query, rows))
             found = found[0] if found.ndim > 1 else found
             if found.shape != (end - start,):

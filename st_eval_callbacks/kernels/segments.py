@@ -8,7 +8,17 @@ from torch import Tensor
 
 from .expected import first_relevant
 from .formulas import checked_num_relevant, discount_sums
-from .sorting import FloatArray, IntArray, RealArray, group_bounds, host_values, sort_codes, sort_groups, sums_by_group
+from .sorting import (
+    FloatArray,
+    IntArray,
+    RealArray,
+    float_codes,
+    group_bounds,
+    host_values,
+    sort_codes,
+    sort_groups,
+    sums_by_group,
+)
 
 
 def segment_metrics(
@@ -51,7 +61,7 @@ def segment_metrics(
     if nonfinite.any():
         values = np.where(np.isfinite(values), values, values.dtype.type(0))
 
-    order, group_start = _sort_within_segments(segment, values)
+    order, group_start = _sort_within_segments(bounds, segment, values)
     size = np.diff(group_start)
     group_segment = segment[group_start[:-1]]  # sorting does not move documents out of their segment
     above = group_start[:-1] - bounds[group_segment]
@@ -107,8 +117,18 @@ def _checked(
     return bounds, gain, counts
 
 
-def _sort_within_segments(segment: IntArray, values: RealArray) -> tuple[IntArray, IntArray]:
+def _sort_within_segments(bounds: IntArray, segment: IntArray, values: RealArray) -> tuple[IntArray, IntArray]:
     """Order by segment, then descending value, and the bounds of the groups of equal values in one segment."""
+    starts, longest = bounds[:-1], int(np.diff(bounds).max(initial=1))
+    num_bits = (longest - 1).bit_length()
+    if values.dtype == np.float32 and 32 + num_bits + (len(starts) - 1).bit_length() <= 63:
+        # Segment, value and place in the segment fit one integer: one sort does it all.
+        value_codes = float_codes(-values).astype(np.int64) + 2**31
+        place = np.arange(len(segment)) - starts[segment]
+        keys = (((segment << 32) | value_codes) << num_bits) | place
+        keys.sort()
+        changes = (keys[1:] >> num_bits) != (keys[:-1] >> num_bits)
+        return starts[segment] + (keys & ((1 << num_bits) - 1)), group_bounds(changes, len(segment))
     by_value, value_bounds = sort_groups(-values)
     value_group = np.repeat(np.arange(len(value_bounds) - 1), np.diff(value_bounds))
     stable, sorted_segment = sort_codes(segment[by_value])

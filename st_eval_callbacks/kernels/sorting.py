@@ -46,17 +46,26 @@ def sort_groups(values: RealArray) -> tuple[IntArray, IntArray]:
     >>> order.tolist(), bounds.tolist()
     ([1, 0, 2], [0, 1, 3])
     """
-    values = values + values.dtype.type(0)  # -0.0 and 0.0 compare equal but have different bits
     if values.dtype == np.float32:
         # Sorting one int64 made of value and index is several times faster than an argsort of the values.
-        bits = values.view(np.int32)
-        order, sorted_code = sort_codes(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)))
+        order, sorted_code = sort_codes(float_codes(values))
         changes = sorted_code[1:] != sorted_code[:-1]
     else:
         order = np.argsort(values)
         sorted_values = values[order]
         changes = sorted_values[1:] != sorted_values[:-1]
     return order, group_bounds(changes, len(values))
+
+
+def float_codes(values: RealArray) -> NDArray[np.int32]:
+    """Integers that compare as finite float32 values do; ``-0.0`` equals ``0.0``.
+
+    >>> float_codes(np.array([-2.0, -0.0, 0.0, 1.5], dtype=np.float32)).tolist()
+    [-1073741825, 0, 0, 1069547520]
+    """
+    bits = (values + np.float32(0)).view(np.int32)  # -0.0 and 0.0 have different bits
+    codes: NDArray[np.int32] = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+    return codes
 
 
 def sort_codes(codes: NDArray[np.integer]) -> tuple[IntArray, IntArray]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..encoding import Embeddings, EncodeOptions, session
+from ..kernels.pairwise import pairwise as pairwise_scores
 from ..kernels.similarity import check_similarity_name
-from ..kernels.similarity import pairwise as pairwise_scores
 from ..kernels.topk import StreamingSearch
 from .scorer import SearchResult, Similarity, Wish
 
@@ -80,15 +80,18 @@ class DenseScorer:
         names: Sequence[str],
         left_options: EncodeOptions | None = None,
         right_options: EncodeOptions | None = None,
+        repeats: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Similarity of each pair under several functions.
 
         Args:
-            left: P inputs.
+            left: P inputs, or fewer when they repeat.
             right: P inputs.
             names: Any of "cosine", "dot", "euclidean", "manhattan".
             left_options: How the left side is encoded.
             right_options: How the right side is encoded.
+            repeats: (len(left),) int64, how many inputs on the right, one after another, are paired with each on the
+                left; None for one.
 
         Returns:
             (P,) scores by name, float32 or float64; distances are negated.
@@ -98,14 +101,16 @@ class DenseScorer:
         """
         for name in names:
             check_similarity_name(name)
-        if len(left) != len(right):
-            raise ValueError(f"{len(left)} inputs on the left and {len(right)} on the right do not make pairs.")
+        num_left = len(left) if repeats is None else int(repeats.sum())
+        if num_left != len(right):
+            raise ValueError(f"{num_left} inputs on the left and {len(right)} on the right do not make pairs.")
         with session() as current:
             # Both sides in one go where they can be: batches of more even length, and one table.
             current.prefetch(self.model, [(left, left_options), (right, right_options)])
             first = current.lookup(self.model, left, left_options)
             second = current.lookup(self.model, right, right_options)
-        return pairwise_scores(names, first.table, second.table, first.index, second.index)
+        index = first.index if repeats is None else first.index.repeat_interleave(repeats.to(first.index.device))
+        return pairwise_scores(names, first.table, second.table, index, second.index)
 
     def search(
         self,

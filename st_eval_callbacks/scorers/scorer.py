@@ -78,8 +78,9 @@ class Scorer(Protocol):
         names: Sequence[str],
         left_options: EncodeOptions | None = None,
         right_options: EncodeOptions | None = None,
+        repeats: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """(P,) similarity of each pair by name of the function."""
+        """(P,) similarity of each pair by name of the function; each on the left may be paired several times."""
         ...
 
     def search(

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from sentence_transformers import util
 
 from st_eval_callbacks.kernels import product
+from st_eval_callbacks.kernels.pairwise import pairwise
 from st_eval_callbacks.kernels.product import full_precision, product_for
-from st_eval_callbacks.kernels.similarity import SIMILARITY_NAMES, QueryScorer, all_pairs, pairwise
+from st_eval_callbacks.kernels.similarity import SIMILARITY_NAMES, QueryScorer, all_pairs
 
 ST_ALL_PAIRS = {
     "cosine": util.cos_sim,
@@ -224,3 +225,29 @@ def test_choosing_a_kernel_leaves_the_random_state_alone():
     product._fastest.__wrapped__(8)
     assert torch.equal(torch.get_rng_state(), before)
     assert product_for(8, torch.float64, torch.device("cpu")) is product._mm
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0, 3])
+def test_rows_that_follow_one_another_score_bit_for_bit_as_rows_read_by_index(dtype, offset):
+    queries, documents = random(4, 33, seed=1).to(dtype), random(40, 33, seed=2).to(dtype)
+    left = torch.arange(4).repeat_interleave(9)
+    right = torch.arange(36) + offset
+    order = torch.randperm(36, generator=torch.Generator().manual_seed(0))
+    for names in (["cosine"], list(SIMILARITY_NAMES)):
+        run = pairwise(names, queries, documents, left, right, block_size=7)
+        mixed = pairwise(names, queries, documents, left[order], right[order], block_size=5)
+        copied = pairwise(names, queries[left], documents[right])
+        for name in names:
+            assert torch.equal(run[name][order], mixed[name])
+            assert torch.equal(run[name], copied[name])
+    assert torch.equal(queries, random(4, 33, seed=1).to(dtype))
+    assert torch.equal(documents, random(40, 33, seed=2).to(dtype))
+
+
+def test_pairs_can_be_scored_in_inference_mode():
+    with torch.inference_mode():
+        table = random(5, 8)
+        scores = pairwise(SIMILARITY_NAMES, table, table, torch.arange(5), torch.zeros(5, dtype=torch.int64))
+    for name in SIMILARITY_NAMES:
+        torch.testing.assert_close(scores[name], ST_PAIRWISE[name](table, table[:1]), rtol=1e-5, atol=1e-5)
