@@ -11,7 +11,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from . import best, distributed, trials
-from .evaluation import evaluate
+from .evaluation import EvalSettings, evaluate
 from .history import EvalRecord, History
 from .plan import make_plan, obey_eval_steps, optimizer_steps_per_epoch
 from .run_record import RunRecord
@@ -28,7 +28,8 @@ class EvaluatorCallback(TrainerCallback):
 
     Pass it in `callbacks=[...]` or to `trainer.add_callback(...)`. Everything not said here is taken from the
     trainer's arguments: `eval_strategy`, `eval_steps`, `eval_delay`, `eval_on_start`, `metric_for_best_model`,
-    `greater_is_better`, `load_best_model_at_end`, `save_strategy`, `per_device_eval_batch_size`, `disable_tqdm`.
+    `greater_is_better`, `load_best_model_at_end`, `save_strategy`, `per_device_eval_batch_size`, `disable_tqdm`,
+    `bf16_full_eval` and `fp16_full_eval` (texts are then encoded under autocast).
 
     In `trainer.hyperparameter_search(direction=...)` the metric that decides the best is the objective, unless
     `compute_objective` says otherwise; that is given the metrics of each evaluation in which the deciding one was
@@ -282,15 +283,13 @@ class EvaluatorCallback(TrainerCallback):
         self, tasks: list[Task], args: TrainingArguments, state: TrainerState, *, write: bool = True
     ) -> EvalRecord:
         link, step, epoch = self._connect(), state.global_step, state.epoch or 0.0
-        main = distributed.is_main_process()
         outcome = evaluate(
             tasks,
             link.model,
-            output_path=os.path.join(link.output_dir, "eval") if main and write else None,
+            output_path=os.path.join(link.output_dir, "eval") if write and distributed.is_main_process() else None,
             epoch=epoch,
             step=step,
-            show_progress_bar=main and not args.disable_tqdm,
-            batch_size=None if self._record is None else self._record.plan.batch_size,
+            settings=EvalSettings.of(args),
             on_error=self.on_error,
         )
         if self._record is not None:

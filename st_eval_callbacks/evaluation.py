@@ -8,14 +8,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from sentence_transformers.base.evaluation import BaseEvaluator
+from transformers import TrainingArguments
 
+from .distributed import is_main_process
 from .encoding import session, untouched
 from .evaluators.together import encode_together, inner_evaluators
 from .tasks import EvaluationError, Task
 from .writers.model_card import card_data
 
 logger = logging.getLogger(__name__)
+
+
+# The value that TrainingArguments has when nobody set it: lengths then decide.
+_DEFAULT_BATCH_SIZE = TrainingArguments.per_device_eval_batch_size
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """How inputs are encoded during an event, where the evaluators leave it open.
+
+    Attributes:
+        show_progress_bar: Whether encoding shows a bar.
+        batch_size: Most texts a batch; None lets the lengths decide.
+        autocast_dtype: Models compute in this type where torch deems it safe; None leaves that as training has it.
+    """
+
+    show_progress_bar: bool = False
+    batch_size: int | None = None
+    autocast_dtype: torch.dtype | None = None
+
+    @classmethod
+    def of(cls, args: TrainingArguments) -> EvalSettings:
+        """What `disable_tqdm`, `per_device_eval_batch_size`, `bf16_full_eval` and `fp16_full_eval` ask for.
+
+        `bf16` and `fp16` need nothing: the trainer has put them into the model's forward.
+        """
+        batch_size = args.per_device_eval_batch_size
+        return cls(
+            show_progress_bar=is_main_process() and not args.disable_tqdm,
+            batch_size=None if batch_size == _DEFAULT_BATCH_SIZE else batch_size,
+            autocast_dtype=torch.bfloat16 if args.bf16_full_eval else torch.float16 if args.fp16_full_eval else None,
+        )
 
 
 @dataclass
@@ -45,8 +80,7 @@ def evaluate(
     output_path: str | None,
     epoch: float,
     step: int,
-    show_progress_bar: bool = False,
-    batch_size: int | None = None,
+    settings: EvalSettings,
     on_error: str = "raise",
 ) -> Outcome:
     """Run evaluators on a model in training and leave it as it was.
@@ -57,8 +91,7 @@ def evaluate(
         output_path: Folder for what evaluators write, or None.
         epoch: Passes over the training data done.
         step: Optimizer steps done.
-        show_progress_bar: Whether encoding shows a bar.
-        batch_size: Most texts a batch for evaluators that leave it to us; None lets the lengths decide.
+        settings: How inputs are encoded.
         on_error: "raise", or "warn" to log a failed evaluator and go on.
 
     Returns:
@@ -68,7 +101,7 @@ def evaluate(
         EvaluationError: When an evaluator failed and `on_error` is "raise".
     """
     outcome = Outcome()
-    with untouched(model), session(show_progress_bar=show_progress_bar, batch_size=batch_size):
+    with untouched(model), session(**vars(settings)):
         shares = _encode_together(tasks, model)
         for task in tasks:
             inner = inner_evaluators(task.evaluator)

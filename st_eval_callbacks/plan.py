@@ -18,7 +18,6 @@ from .trainer_link import TrainerLink
 logger = logging.getLogger(__name__)
 
 _EACH_EPOCH = Interval.parse("1 epochs")
-_DEFAULT_BATCH_SIZE = 8  # what TrainingArguments has when nobody set it
 
 
 @dataclass
@@ -29,13 +28,11 @@ class Plan:
         selection: What decides the best.
         owners: Evaluator by metric, as far as known; grows as evaluators run.
         saves: Whether checkpoints are saved at all.
-        batch_size: The batch size that the arguments ask for, or None.
     """
 
     selection: Selection
     owners: dict[str, Task]
     saves: bool
-    batch_size: int | None
 
     def due(
         self,
@@ -151,8 +148,7 @@ def make_plan(
             "from the end, is deleted. save_total_limit=2 keeps both."
         )
     write_selection(args, selection)
-    batch_size = args.per_device_eval_batch_size
-    return Plan(selection, owners, saves, None if batch_size == _DEFAULT_BATCH_SIZE else batch_size)
+    return Plan(selection, owners, saves)
 
 
 def write_selection(args: TrainingArguments, selection: Selection) -> None:

@@ -11,7 +11,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 
 from . import distributed, report
 from .checkpoints import delete_unfinished
-from .evaluation import Outcome, evaluate
+from .evaluation import EvalSettings, Outcome, evaluate
 from .evaluators.together import inner_evaluators
 from .history import EvalRecord, History
 from .plan import Plan
@@ -122,7 +122,10 @@ class RunRecord:
             if not logged:
                 missing.append(task)
         if missing and measure_missing:
-            outcome = evaluate(missing, self.link.model, output_path=None, epoch=epoch, step=step, on_error="warn")
+            settings = EvalSettings.of(self.link.trainer.args)
+            outcome = evaluate(
+                missing, self.link.model, output_path=None, epoch=epoch, step=step, settings=settings, on_error="warn"
+            )
             results.update(outcome.card_results)
         model_card.set_results(self.link.model, results, self._all_evaluators())
         self.write_training_table()

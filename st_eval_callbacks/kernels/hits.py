@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .sorting import code_floats, float_codes
+
+_LOW_HALF = np.int64(0xFFFFFFFF)
 _NEGATIVE_INFINITY = float("-inf")
 
 
@@ -38,6 +42,8 @@ def best_of(scores: Tensor, positions: Tensor, k: int) -> Hits:
         missing = (0, k - scores.shape[1])
         scores = torch.nn.functional.pad(scores, missing, value=_NEGATIVE_INFINITY)
         positions = torch.nn.functional.pad(positions, missing, value=-1)
+    if scores.device.type == "cpu" and scores.dtype == torch.float32 and _fit(positions):
+        return _best_packed(scores, positions, k)
     # A stable sort keeps the ascending positions of equal scores.
     best, order = scores.sort(dim=1, descending=True, stable=True)
     if best[:, k - 1].isneginf().any():
@@ -49,6 +55,24 @@ def best_of(scores: Tensor, positions: Tensor, k: int) -> Hits:
         )
         order = empty_last.gather(1, order)
     return Hits(best[:, :k], positions.gather(1, order[:, :k]))
+
+
+def _fit(positions: Tensor) -> bool:
+    return not positions.numel() or int(positions.max()) < 2**31
+
+
+def _best_packed(scores: Tensor, positions: Tensor, k: int) -> Hits:
+    """The k best by one sort of integers, a fraction of the time that scores with their places take on a CPU.
+
+    Score and position make one int64 that ascends as the order of hits does; an empty entry comes last.
+    """
+    keys = ~float_codes(scores.detach().numpy()).astype(np.int64)
+    keys <<= 32
+    keys |= positions.numpy() & _LOW_HALF
+    keys.sort(axis=1)
+    keys = keys[:, :k]
+    best = code_floats(~(keys >> 32).astype(np.int32))
+    return Hits(torch.from_numpy(best), torch.from_numpy((keys & _LOW_HALF).astype(np.int32).astype(np.int64)))
 
 
 def merge_hits(hits: Sequence[Hits], k: int) -> Hits:

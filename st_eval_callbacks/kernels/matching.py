@@ -10,7 +10,9 @@ from torch import Tensor
 from .product import full_precision
 from .similarity import QueryScorer, widen
 
-_BLOCK_ROWS, _BLOCK_COLUMNS = 512, 4096
+_BLOCK_ROWS, _MAX_BLOCK_COLUMNS = 512, 4096
+# Product kernels treat whole tiles alike and odd tails differently.
+_TILE = 512
 
 
 class Match(NamedTuple):
@@ -63,11 +65,12 @@ def match_accuracy(source: Tensor, target: Tensor, source_ids: Tensor, target_id
         source, target = widen(source), widen(target)
         dtype = torch.promote_types(source.dtype, target.dtype)
         scorer = QueryScorer("cosine", source.to(dtype))
-        block = torch.zeros(_BLOCK_COLUMNS, source.shape[1], dtype=dtype, device=source.device)
-        buffer = block.new_empty(_BLOCK_ROWS * _BLOCK_COLUMNS)
+        num_columns = _block_columns(num_rows)
+        block = torch.zeros(num_columns, source.shape[1], dtype=dtype, device=source.device)
+        buffer = block.new_empty(_BLOCK_ROWS * num_columns)
         forward, backward = _Best(num_rows, block), _Best(num_rows, block)
-        for first_column in range(0, num_rows, _BLOCK_COLUMNS):
-            columns = slice(first_column, min(first_column + _BLOCK_COLUMNS, num_rows))
+        for first_column in range(0, num_rows, num_columns):
+            columns = slice(first_column, min(first_column + num_columns, num_rows))
             width = columns.stop - first_column
             # Padded to the full shape: odd tails round differently on some kernels.
             block[:width] = target[columns]
@@ -75,11 +78,17 @@ def match_accuracy(source: Tensor, target: Tensor, source_ids: Tensor, target_id
             scorer.prepare(block)
             for first_row in range(0, num_rows, _BLOCK_ROWS):
                 rows = slice(first_row, min(first_row + _BLOCK_ROWS, num_rows))
-                out = buffer[: (rows.stop - first_row) * _BLOCK_COLUMNS].view(-1, _BLOCK_COLUMNS)
+                out = buffer[: (rows.stop - first_row) * num_columns].view(-1, num_columns)
                 scores = scorer.score(rows, block, out)[:, :width]
                 forward.update(scores, rows, first_column)
                 backward.update(scores.T, columns, first_row)
         return forward.match(target_ids), backward.match(source_ids)
+
+
+def _block_columns(num_rows: int) -> int:
+    """Columns of a block, such that blocks of one shape cover all with little padding."""
+    num_blocks = max(-(-num_rows // _MAX_BLOCK_COLUMNS), 1)
+    return max(-(-num_rows // (num_blocks * _TILE)), 1) * _TILE
 
 
 class _Best:

@@ -12,7 +12,7 @@ from .matching import Match, match_accuracy
 from .product import full_precision
 from .selection import Selection
 from .similarity import QueryScorer, widen
-from .sorting import IntArray, RealArray, host_values
+from .sorting import IntArray, RealArray, float_codes, host_values, sort_codes
 
 __all__ = ["Match", "MinedPairs", "match_accuracy", "mine_pairs", "mining_metrics"]
 
@@ -190,6 +190,8 @@ def _best_pairs(scores: RealArray, others: IntArray, max_pairs: int) -> tuple[Re
     codes = np.minimum(rows, neighbours) * num_rows + np.maximum(rows, neighbours)
     codes, first = np.unique(codes, return_index=True)
     values = values[first]
-    order = np.argsort(-values, kind="stable")[:max_pairs]
+    is_packed = values.dtype == np.float32
+    order = sort_codes(float_codes(-values))[0] if is_packed else np.argsort(-values, kind="stable")
+    order = order[:max_pairs]
     left, right = np.divmod(codes[order], num_rows)
     return values[order], left, right

@@ -58,7 +58,7 @@ def sort_groups(values: RealArray) -> tuple[IntArray, IntArray]:
 
 
 def float_codes(values: RealArray) -> NDArray[np.int32]:
-    """Integers that compare as finite float32 values do; ``-0.0`` equals ``0.0``.
+    """Integers that compare as float32 values without NaN do; ``-0.0`` equals ``0.0``.
 
     >>> float_codes(np.array([-2.0, -0.0, 0.0, 1.5], dtype=np.float32)).tolist()
     [-1073741825, 0, 0, 1069547520]
@@ -66,6 +66,16 @@ def float_codes(values: RealArray) -> NDArray[np.int32]:
     bits = (values + np.float32(0)).view(np.int32)  # -0.0 and 0.0 have different bits
     codes: NDArray[np.int32] = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
     return codes
+
+
+def code_floats(codes: NDArray[np.int32]) -> NDArray[np.float32]:
+    """The float32 values of codes.
+
+    >>> code_floats(np.array([-1073741825, 0, 1069547520], dtype=np.int32)).tolist()
+    [-2.0, 0.0, 1.5]
+    """
+    values: NDArray[np.float32] = (codes ^ ((codes >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+    return values
 
 
 def sort_codes(codes: NDArray[np.integer]) -> tuple[IntArray, IntArray]:

@@ -194,7 +194,8 @@ def test_undefined_and_empty_mining_metrics():
 @pytest.fixture(params=[(512, 4096), (3, 5)])
 def match_blocks(request, monkeypatch):
     monkeypatch.setattr(matching, "_BLOCK_ROWS", request.param[0])
-    monkeypatch.setattr(matching, "_BLOCK_COLUMNS", request.param[1])
+    monkeypatch.setattr(matching, "_MAX_BLOCK_COLUMNS", request.param[1])
+    monkeypatch.setattr(matching, "_TILE", min(request.param[1], matching._TILE))
 
 
 def ids_of(texts: list[str]) -> torch.Tensor:

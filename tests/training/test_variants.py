@@ -223,3 +223,27 @@ def test_a_resume_from_a_checkpoint_of_the_model_only_does_what_the_trainer_does
     assert read_results(tmp_path / "ours")["fake_score"].tolist() == [0.1, 0.9, 0.2, 0.3]
     assert (trainer.state.best_metric, trainer.state.best_global_step) == (0.9, 4)
     assert equal_weights(of_transformer(weights_of(trainer.model)), best)
+
+
+# -- half precision for evaluation only -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flag", "dtype"),
+    [({"bf16_full_eval": True}, torch.bfloat16), ({"fp16_full_eval": True}, torch.float16), ({}, None)],
+)
+def test_full_eval_in_half_precision_encodes_under_autocast_and_trains_in_full(
+    tmp_path: Path, flag: dict[str, bool], dtype: torch.dtype | None
+) -> None:
+    inside = Embedding()
+    plain = Embedding()
+    trainer = make_trainer(tmp_path / "one", [EvaluatorCallback(inside, every=2)], **flag)
+    trainer.train()
+    make_trainer(tmp_path / "two", [EvaluatorCallback(plain, every=2)]).train()
+    assert {weight.dtype for weight in trainer.model.state_dict().values() if weight.is_floating_point()} == {
+        torch.float32
+    }
+    for step, rows in inside.ours.items():
+        assert torch.equal(inside.theirs[step], plain.theirs[step])
+        assert torch.equal(rows, plain.ours[step]) == (dtype is None)
+        torch.testing.assert_close(rows.float(), plain.ours[step], atol=0.05, rtol=0)
