@@ -34,9 +34,10 @@ HEADER = (
 _BRIEF = (0, 1, 2, 3, 4, 5, 7, 11)
 
 NOTE = (
-    'Times are medians of interleaved rounds; "times as fast" is the median of the ratios of the rounds. A row of one '
-    "round may have run in forked children of the same process, once each with one thread. Peak memory is that above "
-    "the inputs, of a run in a child; the embeddings of a stub are inputs, copies of them are not."
+    'Times are medians of interleaved rounds; "times as fast" is the median of the ratios of the rounds. Where a round '
+    "takes long there is one, in forked children of the same process with one thread; a contender that takes seconds "
+    "runs twice there and the second run counts, as the first of the rounds elsewhere does not. Peak memory is that "
+    "above the inputs, of a first run in a child; the embeddings of a stub are inputs, copies of them are not."
 )
 
 
@@ -196,12 +197,12 @@ def run(
     if measure.can_measure_memory():
         for name, contender in contenders.items():
             try:
-                alone[name] = measure.isolated(contender)
+                alone[name] = measure.isolated(contender, settings.budget / 4)
             except ChildFailed as error:
                 failures[name] = str(error)
         timings = Timings(isolated=True)
         for name, one in alone.items():
-            timings.add(name, one.timed)
+            timings.add(name, one.usual)
         # Where one round fills the budget, the children's is that round; their one thread must be what is asked for.
         seconds = sum(one.timed.seconds for one in alone.values())
         if 2 * seconds > settings.budget and settings.threads == 1:
