@@ -34,10 +34,10 @@ HEADER = (
 _BRIEF = (0, 1, 2, 3, 4, 5, 7, 11)
 
 NOTE = (
-    'Times are medians of interleaved rounds; "times as fast" is the median of the ratios of the rounds. Where a round '
-    "takes long there is one, in forked children of the same process with one thread; a contender that takes seconds "
-    "runs twice there and the second run counts, as the first of the rounds elsewhere does not. Peak memory is that "
-    "above the inputs, of a first run in a child; the embeddings of a stub are inputs, copies of them are not."
+    'Times are medians of interleaved rounds; "times as fast" is the median of the ratios of the rounds. Where a '
+    "round takes long there is one, in forked children of the same process with one thread; what takes seconds runs "
+    "twice there and the second run counts, as the first of the rounds elsewhere does not. Peak memory is that above "
+    "the inputs, of a first run in a child; the embeddings of a stub are inputs, copies of them are not."
 )
 
 

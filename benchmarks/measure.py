@@ -225,7 +225,6 @@ def isolated(contender: Contender, again_below: float = 0.0) -> Isolated:
         ChildFailed: When the child was killed or raised.
     """
 
-
     def work() -> Isolated:
         first = with_peak(contender)
         return first._replace(again=timed(contender)) if first.timed.seconds < again_below else first

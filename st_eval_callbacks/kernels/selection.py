@@ -6,6 +6,7 @@ only those groups are read, and what passes goes to a small buffer for each quer
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -120,7 +121,7 @@ class Selection:
         count_ties = self._track_ties and self._all_have_threshold
         threshold = self._threshold[:, None]
         passing = maxima >= threshold if count_ties else maxima > threshold
-        groups = passing.view(-1).nonzero().squeeze(1)
+        groups = _places(passing.view(-1))
         if not len(groups):
             return True
         rows = groups // maxima.shape[1]
@@ -129,7 +130,7 @@ class Selection:
         above = values > limits
         if int(above.count_nonzero()) > len(scores) * (self._capacity - self._k * self._all_have_threshold):
             return False
-        kept = above.view(-1).nonzero().squeeze(1)
+        kept = _places(above.view(-1))
         kept_groups = kept // _GROUP
         kept_rows = rows.index_select(0, kept_groups)
         counts = torch.bincount(kept_rows, minlength=len(scores))
@@ -214,6 +215,13 @@ class Selection:
         self._all_have_threshold = self._floor > _NEGATIVE_INFINITY or bool(has_k.all())
         self._max_fill = k
         self._fill.fill_(k)
+
+
+def _places(mask: Tensor) -> Tensor:
+    """Where a (T,) mask is true; on a CPU numpy finds these several times faster."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero().squeeze(1)
 
 
 def _best_columns(scores: Tensor, k: int) -> Tensor:
