@@ -12,9 +12,9 @@ import torch
 from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import TrainingArguments
 
-from .distributed import is_main_process
-from .encoding import session, untouched
-from .evaluators.together import encode_together, inner_evaluators
+from .distributed import OtherProcessError, from_main, guarded, is_main_process, num_processes, served
+from .encoding import apart, session, untouched
+from .evaluators.together import encode_together, inner_evaluators, runs_together
 from .tasks import EvaluationError, Task
 from .writers.model_card import card_data
 
@@ -102,33 +102,58 @@ def evaluate(
     """
     outcome = Outcome()
     with untouched(model), session(**vars(settings)):
-        shares = _encode_together(tasks, model)
+        parts = _encode_together(tasks, model)
         for task in tasks:
             inner = inner_evaluators(task.evaluator)
             _forget(model, inner)
             start = time.perf_counter()
             try:
-                metrics = task.run(model, output_path, epoch, step)
+                metrics = _run(task, model, output_path, epoch, step)
             except EvaluationError as error:
                 if on_error == "raise":
                     raise
                 logger.warning("%s Training goes on (on_error='warn').", error, exc_info=error.__cause__)
                 metrics = None
-            outcome.seconds[task.name] = time.perf_counter() - start + shares[task]
+            outcome.seconds[task.name] = time.perf_counter() - start + parts[task]
             if metrics is None:
                 continue
             outcome.metrics[task] = metrics
             stored = _stored(model, inner)
             outcome.card_results.update(stored or {task.evaluator: metrics})
+        with guarded():
+            # What is logged is the same everywhere, seconds too.
+            outcome.seconds = from_main(outcome.seconds)
     return outcome
+
+
+def _run(task: Task, model: Any, output_path: str | None, epoch: float, step: int) -> dict[str, float]:
+    """Run an evaluator on all processes, or on the main one for all; all get the main one's values."""
+    if num_processes() == 1:
+        return task.run(model, output_path, epoch, step)
+    try:
+        if runs_together(task.evaluator):
+            with guarded(is_together=True):
+                metrics = from_main(task.run(model, output_path, epoch, step))
+        else:
+            # It encodes in a session of its own: what it asks for on one process, others would not keep.
+            with guarded():
+                with apart(), served(model) as is_running:
+                    metrics = task.run(model, output_path, epoch, step) if is_running else {}
+                metrics = from_main(metrics)
+    except OtherProcessError as error:
+        raise task.failure(step, error) from error
+    found: dict[str, float] = metrics
+    return found
 
 
 def _encode_together(tasks: Sequence[Task], model: Any) -> dict[Task, float]:
     """Encode what all will ask for; seconds of it by evaluator, as much as its part of the inputs."""
     start = time.perf_counter()
-    counts = encode_together([task.evaluator for task in tasks], model)
+    sharing = [task for task in tasks if num_processes() == 1 or runs_together(task.evaluator)]
+    counts = encode_together([task.evaluator for task in sharing], model, guarded(is_together=True))
     seconds, total = time.perf_counter() - start, sum(counts.values())
-    return {task: seconds * counts[place] / total if total else 0.0 for place, task in enumerate(tasks)}
+    parts = {task: seconds * counts[place] / total if total else 0.0 for place, task in enumerate(sharing)}
+    return {task: parts.get(task, 0.0) for task in tasks}
 
 
 def _forget(model: Any, evaluators: Sequence[BaseEvaluator]) -> None:

@@ -56,8 +56,11 @@ class RunRecord:
         Args:
             step: Where the run starts; above 0 on a resume.
         """
-        if not distributed.is_main_process():
-            return
+        with distributed.guarded():
+            if distributed.is_main_process():
+                self._order_files(step)
+
+    def _order_files(self, step: int) -> None:
         kept = keep_foreign_results(self.folder, self.history)
         if kept is not None:
             logger.info("the results of an earlier run are kept as %s", kept)
@@ -75,18 +78,22 @@ class RunRecord:
                 else:
                     drop_rows_after(table, step if is_logged else step - 1)
         if self.history:
-            self.write_results()
+            self._write_results()
 
     def add(self, step: int, outcome: Outcome) -> None:
         """Take note of what the card shows of an evaluation."""
         self._card_results.setdefault(step, {}).update(outcome.card_results)
 
     def write_results(self) -> None:
-        """Bring `evaluation_results.csv` up to date."""
-        if distributed.is_main_process():
-            selection, history = self.plan.selection, self.history
-            names = self._ordered(history.metric_names())
-            write_results(self.folder, history, selection.metric, selection.greater_is_better, names)
+        """Bring `evaluation_results.csv` up to date; no process goes on if it cannot be written."""
+        with distributed.guarded():
+            if distributed.is_main_process():
+                self._write_results()
+
+    def _write_results(self) -> None:
+        selection, history = self.plan.selection, self.history
+        names = self._ordered(history.metric_names())
+        write_results(self.folder, history, selection.metric, selection.greater_is_better, names)
 
     def write_training_table(self) -> None:
         """Bring the card's training table up to date."""
@@ -132,16 +139,16 @@ class RunRecord:
 
     def show_summary(self, best_checkpoint: str | None) -> None:
         """Show the table and where the files are, on the main process."""
-        if not distributed.is_main_process() or not self.history:
-            return
-        report.show_summary(
-            self.history,
-            {task.name: primary for task in self.tasks if (primary := self.primary_of(task)) is not None},
-            self.plan.selection.metric,
-            self.plan.selection.greater_is_better,
-            self.folder,
-            best_checkpoint,
-        )
+        with distributed.guarded():
+            if distributed.is_main_process() and self.history:
+                report.show_summary(
+                    self.history,
+                    {task.name: primary for task in self.tasks if (primary := self.primary_of(task)) is not None},
+                    self.plan.selection.metric,
+                    self.plan.selection.greater_is_better,
+                    self.folder,
+                    best_checkpoint,
+                )
 
     def _all_evaluators(self) -> list[BaseEvaluator]:
         return [one for task in self.tasks for one in inner_evaluators(task.evaluator)]

@@ -179,10 +179,14 @@ class Task:
                 result = {self.prefix or "evaluator": result}
             return {self.key(str(key)): math.nan if value is None else float(value) for key, value in result.items()}
         except Exception as error:
-            raise EvaluationError(
-                f"evaluator {self.name!r} ({type(self.evaluator).__name__}) failed at step {step}: "
-                f"{type(error).__name__}, shown above."
-            ) from error
+            raise self.failure(step, error) from error
+
+    def failure(self, step: int, error: Exception) -> EvaluationError:
+        """The error that says which evaluator failed when; what it raised becomes its cause."""
+        return EvaluationError(
+            f"evaluator {self.name!r} ({type(self.evaluator).__name__}) failed at step {step}: "
+            f"{type(error).__name__}, shown above."
+        )
 
     def csv_files(self) -> list[str]:
         """Names of the tables that the evaluator, and those inside it, append to."""

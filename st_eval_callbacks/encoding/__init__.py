@@ -2,7 +2,7 @@
 
 from .options import Embeddings, EncodeOptions
 from .session import Session
-from .shared import encode_once, is_open, session
+from .shared import apart, encode_once, is_open, session
 from .state import untouched
 
-__all__ = ["Embeddings", "EncodeOptions", "Session", "encode_once", "is_open", "session", "untouched"]
+__all__ = ["Embeddings", "EncodeOptions", "Session", "apart", "encode_once", "is_open", "session", "untouched"]

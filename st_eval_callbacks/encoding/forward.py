@@ -42,6 +42,10 @@ class Counters:
     num_tokens: int = 0
     num_padded_tokens: int = 0
 
+    def restore(self, *counts: int) -> None:
+        """Go back to earlier counts, in the order of the attributes."""
+        self.num_requested, self.num_encoded, self.num_tokens, self.num_padded_tokens = counts
+
 
 @dataclass
 class _Batch:
@@ -66,6 +70,7 @@ def encode_texts(
     event: int,
     counters: Counters,
     progress: Callable[[int], Any],
+    num_passes: Callable[[int], int] | None = None,
 ) -> Tensor:
     """Encode texts with the model in evaluation mode and without gradients; the caller sees to both.
 
@@ -79,6 +84,8 @@ def encode_texts(
         event: Number of the evaluation.
         counters: Counts what is encoded.
         progress: Called with the number of texts of each batch done.
+        num_passes: Given the number of batches, says how often the model must run, where processes share one model:
+            the last batch is then repeated. None where a batch too large for the memory may be halved.
 
     Returns:
         (len(texts), d) embeddings in the order of the texts, whole: neither truncated nor normalised.
@@ -89,6 +96,7 @@ def encode_texts(
     if autocast_dtype is not None:
         autocast = torch.autocast(batches.device.type, dtype=autocast_dtype)
     table: Tensor | None = None
+    num_repeats = 0 if num_passes is None else num_passes(len(batches)) - len(batches)
     batch = batches.prepare(0)
     while batch is not None:
         embeddings: Tensor | None = None
@@ -96,7 +104,7 @@ def encode_texts(
             with autocast:
                 embeddings = model(batch.features, **kwargs)["sentence_embedding"]
         except torch.cuda.OutOfMemoryError:
-            if batch.num_rows == 1:
+            if batch.num_rows == 1 or num_passes is not None:
                 raise
         if embeddings is None:
             # Not inside the except block, whose traceback keeps the activations alive.
@@ -112,6 +120,10 @@ def encode_texts(
         counters.num_tokens += batches.num_tokens(batch.start, batch.end)
         counters.num_padded_tokens += batches.num_padded_tokens(batch.start, batch.end)
         progress(batch.num_rows)
+        if upcoming is None:
+            for _ in range(num_repeats):
+                with autocast:
+                    model(batch.features, **kwargs)
         batch = upcoming
     assert table is not None
     return table
@@ -143,6 +155,13 @@ class _Batches:
         # Longest first: if memory runs out it does so at once.
         self._order = np.argsort(-lengths, kind="stable")
         self._lengths = lengths[self._order]
+
+    def __len__(self) -> int:
+        num_batches = start = 0
+        while start < len(self._order):
+            start += self._num_rows(start)
+            num_batches += 1
+        return num_batches
 
     def prepare(self, start: int) -> _Batch | None:
         """The batch that begins at a text (counted from the longest), on the device; None after the last one."""

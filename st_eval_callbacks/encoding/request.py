@@ -84,6 +84,13 @@ class Request:
         keys = None if self.keys is None else self.keys[start:end]
         return replace(self, inputs=self.inputs[start:end], keys=keys, numbers=None)
 
+    def chosen(self, places: Numbers) -> Request:
+        """The request for the inputs at some places."""
+        inputs = [self.inputs[place] for place in places]
+        is_text = self.keys is self.inputs
+        keys = inputs if is_text else None if self.keys is None else [self.keys[place] for place in places]
+        return replace(self, inputs=inputs, keys=keys, numbers=None)
+
     def joined(self, options: EncodeOptions) -> EncodeOptions:
         """Options whose batches suit this request and another, with which it shares a space."""
         sizes = [size for size in (self.options.batch_size, options.batch_size) if size is not None]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -15,14 +13,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from ..distributed import is_main_process
-from .fallback import encode_by_model
-from .forward import Counters, encode_texts
+from .. import distributed
+from .encoder import Encoder, Progress, own_places, share_size
+from .forward import Counters
 from .numbering import Numbering, Numbers, input_of, numbering_of
 from .options import Embeddings, EncodeOptions
 from .request import Request
 from .space import Space, free_memory
-from .state import evaluating
 
 Asked = tuple[Sequence[Any], EncodeOptions | None]
 """Inputs and how they are encoded."""
@@ -31,8 +28,6 @@ Asked = tuple[Sequence[Any], EncodeOptions | None]
 _STREAM_CHUNK = 16384
 # Part of the free memory that embeddings of streamed inputs may take.
 _CACHE_SHARE = 0.25
-
-_EVENTS = itertools.count(1)
 
 
 class Session(Counters):
@@ -68,8 +63,8 @@ class Session(Counters):
         self.show_progress_bar = show_progress_bar
         self.batch_size = batch_size
         self.autocast_dtype = autocast_dtype
+        self._encoder = Encoder(self, show_progress_bar, batch_size, autocast_dtype)
         self._cache_room = cache_bytes
-        self._event = next(_EVENTS)
         self._spaces: dict[Hashable, Space] = {}
         self._numberings: dict[int, tuple[Any, Numbering]] = {}
         self._num_streams: Counter[Hashable] = Counter()
@@ -123,8 +118,18 @@ class Session(Counters):
         for union in unions.values():
             self._encode_missing(union)
 
+    def own_places(self, inputs: Sequence[Any]) -> Numbers | None:
+        """Places of the inputs of a stream that this process takes where processes are together; None for all."""
+        shares = distributed.shares()
+        return None if shares.num == 1 else own_places(inputs, shares)
+
     def stream(
-        self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None, block_size: int = 16384
+        self,
+        model: Any,
+        inputs: Sequence[Any],
+        options: EncodeOptions | None = None,
+        block_size: int = 16384,
+        places: Numbers | None = None,
     ) -> Iterator[Tensor]:
         """Embeddings of many inputs, block by block; only what fits the cache is kept.
 
@@ -132,7 +137,8 @@ class Session(Counters):
             model: A SentenceTransformer, or any object with its `encode`.
             inputs: P texts, or whatever the model takes.
             options: How they are encoded.
-            block_size: Rows in a block, at least 1; the last may be smaller.
+            block_size: Rows in a block, at least 1; some may be smaller.
+            places: Those of `own_places`; None for all.
 
         Yields:
             (block_size, d) embeddings in the order of the inputs.
@@ -144,15 +150,22 @@ class Session(Counters):
         if block_size < 1:
             raise ValueError(f"block_size={block_size}: at least 1.")
         request = self._request(model, inputs, options)
+        self.num_requested += len(request.inputs)
+        if not request.inputs:
+            return
+        spare, chunk_size = request.inputs[0], -(-_STREAM_CHUNK // block_size) * block_size
+        if places is not None:
+            request = request.chosen(places)
+            chunk_size = share_size(model)
         num_inputs = len(request.inputs)
-        self.num_requested += num_inputs
-        chunk_size = -(-_STREAM_CHUNK // block_size) * block_size
+        num_chunks = max(distributed.numbers(-(-num_inputs // chunk_size)))
         with self._bar(request, num_inputs) as bar:
-            for start in range(0, num_inputs, chunk_size):
+            for start in range(0, num_chunks * chunk_size, chunk_size):
+                distributed.pause()
                 part = request.part(start, start + chunk_size)
-                gather = self._chunk(part, num_inputs - start, bar.update)
+                read = self._chunk(part, max(num_inputs - start, 0), spare, bar.update)
                 for place in range(0, len(part.inputs), block_size):
-                    yield request.view(gather(place, place + block_size))
+                    yield request.view(read(place, place + block_size))
 
     def _kept(self, request: Request) -> Embeddings:
         """Whole embeddings of inputs, kept from now on unless they cannot be told apart."""
@@ -160,7 +173,7 @@ class Session(Counters):
             return Embeddings(torch.empty(0, 0), torch.empty(0, dtype=torch.int64))
         if request.keys is None:
             with self._bar(request, len(request.inputs)) as bar:
-                table = self._encode(request, request.inputs, bar.update)
+                table = self._encoder.encode(request, request.inputs, bar.update)
             return Embeddings(table, torch.arange(len(table), device=table.device))
         space = self._encode_missing([request])
         return Embeddings(space.table, space.index(self._numbers(request)))
@@ -176,26 +189,22 @@ class Session(Counters):
             keys = self._numbering(request.model).keys(missing)
             are_texts = all(one.keys is one.inputs for one in requests)
             with self._bar(request, len(missing)) as bar:
-                fresh = self._encode(request, keys if are_texts else list(map(input_of, keys)), bar.update)
+                inputs = keys if are_texts else list(map(input_of, keys))
+                fresh = self._encoder.encode(request, inputs, bar.update)
             space.add(missing, fresh)
         return space
 
-    def _chunk(self, request: Request, num_left: int, progress: Callable[[int], Any]) -> Callable[[int, int], Tensor]:
+    def _chunk(self, request: Request, num_left: int, spare: Any, progress: Progress) -> Callable[[int, int], Tensor]:
         """Encode a chunk of a stream and say how to read whole rows of it in order."""
         if request.keys is None:
-            table = self._encode(request, request.inputs, progress)
+            table = self._encoder.encode_own(request, request.inputs, progress, spare)
             return lambda start, end: table[start:end]
-        space, numbering, local = self._space(request), self._numbering(request.model), Numbering()
+        space, numbering, local = self._space(request, is_own=True), self._numbering(request.model), Numbering()
         places = local.assign(request.keys)
         keys = local.keys(np.arange(len(local)))
-        rows = np.full(len(keys), -1, dtype=np.int64)
-        if space.num_rows:
-            known = numbering.find(keys)
-            rows = np.where(known < 0, -1, space.rows(known.clip(0)))
+        rows = self._rows(space, numbering, keys)
         missing = np.flatnonzero(rows < 0)
-        fresh = torch.empty(0, 0)
-        if len(missing):
-            fresh = self._encode(request, list(map(input_of, local.keys(missing))), progress)
+        fresh = self._fresh(request, local.keys(missing), spare, progress)
         progress(len(places) - len(missing))
         wanted_again = self._num_streams[request.space_key] != 1
         if not len(missing) or (wanted_again and self._fits(space, fresh, num_left - len(places))):
@@ -203,12 +212,41 @@ class Session(Counters):
                 numbers = numbering.assign(local.keys(missing))
                 space.add(numbers, fresh)
                 rows[missing] = space.rows(numbers)
-            return _reader(space, rows[places])
+            return _reader(space.table, rows[places])
         if len(missing) == len(places):
             return lambda start, end: fresh[start:end]
+        if len(missing) == len(keys):
+            return _reader(fresh, places)
         fresh_rows = np.full(len(keys), -1, dtype=np.int64)
         fresh_rows[missing] = np.arange(len(missing))
         return _mixed_reader(space, rows[places], fresh, fresh_rows[places])
+
+    def _fresh(self, request: Request, keys: list[Hashable], spare: Any, progress: Progress) -> Tensor:
+        """Rows of inputs that this process does not keep for streams; those that all processes have are copied."""
+        inputs = list(map(input_of, keys))
+        shared = self._space(request)
+        rows = np.full(len(keys), -1, dtype=np.int64)
+        if shared is not self._space(request, is_own=True):
+            rows = self._rows(shared, self._numbering(request.model), keys)
+        unknown = [one for one, row in zip(inputs, rows, strict=True) if row < 0]
+        if not unknown and not distributed.is_sharded(request.model):
+            return shared.table.index_select(0, torch.from_numpy(rows).to(shared.table.device))
+        encoded = self._encoder.encode_own(request, unknown, progress, spare)
+        if len(unknown) == len(inputs):
+            return encoded
+        index = torch.from_numpy(rows).to(encoded.device)
+        found = encoded.new_empty((len(inputs), encoded.shape[1]))
+        found[index < 0] = encoded
+        found[index >= 0] = shared.table.index_select(0, index[index >= 0])
+        return found
+
+    @staticmethod
+    def _rows(space: Space, numbering: Numbering, keys: list[Hashable]) -> Numbers:
+        """(len(keys),) row of each input in a space, -1 where it is not kept."""
+        if not space.num_rows:
+            return np.full(len(keys), -1, dtype=np.int64)
+        known = numbering.find(keys)
+        return np.where(known < 0, -1, space.rows(known.clip(0)))
 
     def _fits(self, space: Space, fresh: Tensor, num_to_come: int) -> bool:
         """Whether fresh rows of a stream may be kept; if so there is room for them, and for those to come."""
@@ -221,30 +259,6 @@ class Session(Counters):
             space.reserve(min(len(fresh) + num_to_come, self._cache_room // row_bytes), fresh)
         self._cache_room -= len(fresh) * row_bytes
         return True
-
-    def _encode(self, request: Request, inputs: list[Any], progress: Callable[[int], Any]) -> Tensor:
-        """The one place where inputs meet a model: distinct inputs in, whole rows in the same order out."""
-        model, options = request.model, request.options
-        batch_size = options.batch_size or self.batch_size
-        with evaluating(model):
-            if request.is_standard:
-                return encode_texts(
-                    model,
-                    inputs,
-                    request.prompt,
-                    request.task,
-                    batch_size=batch_size,
-                    autocast_dtype=self.autocast_dtype,
-                    event=self._event,
-                    counters=self,
-                    progress=progress,
-                )
-            show = (options.show_progress_bar or self.show_progress_bar) and is_main_process()
-            settings = replace(options, batch_size=batch_size, show_progress_bar=show)
-            with self._autocast(model):
-                embeddings = encode_by_model(model, inputs, settings)
-            self.num_encoded += len(inputs)
-            return embeddings
 
     def _request(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None) -> Request:
         return Request.of(model, inputs, options, self._numbering(model))
@@ -264,25 +278,21 @@ class Session(Counters):
             return known
         return numbering.number(request.inputs, request.keys)
 
-    def _space(self, request: Request) -> Space:
-        return self._spaces.setdefault(request.space_key, Space(request.model))
+    def _space(self, request: Request, *, is_own: bool = False) -> Space:
+        """What all processes keep alike; or what this one keeps of streams, which is the same without others."""
+        is_apart = is_own and distributed.shares().num > 1
+        key = (request.space_key, "own") if is_apart else request.space_key
+        return self._spaces.setdefault(key, Space(request.model))
 
     def _bar(self, request: Request, total: int) -> Any:
         # A model's own encode shows its own bar.
         show = request.is_standard and (request.options.show_progress_bar or self.show_progress_bar)
-        return tqdm(total=total, desc="Encoding", unit="text", disable=not (show and is_main_process()))
-
-    def _autocast(self, model: Any) -> AbstractContextManager[Any]:
-        if self.autocast_dtype is None:
-            return nullcontext()
-        device = getattr(model, "device", None)
-        kind = device.type if isinstance(device, torch.device) else "cpu"
-        return torch.autocast(kind, dtype=self.autocast_dtype)
+        return tqdm(total=total, desc="Encoding", unit="text", disable=not (show and distributed.is_main_process()))
 
 
-def _reader(space: Space, rows: Numbers) -> Callable[[int, int], Tensor]:
-    index = torch.from_numpy(rows).to(space.table.device)
-    return lambda start, end: space.table.index_select(0, index[start:end])
+def _reader(table: Tensor, rows: Numbers) -> Callable[[int, int], Tensor]:
+    index = torch.from_numpy(rows).to(table.device)
+    return lambda start, end: table.index_select(0, index[start:end])
 
 
 def _mixed_reader(space: Space, rows: Numbers, fresh: Tensor, fresh_rows: Numbers) -> Callable[[int, int], Tensor]:

@@ -55,6 +55,20 @@ def session(
         _OPEN.reset(token)
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Hide the session that is open: what is encoded inside neither uses nor joins what it keeps.
+
+    Yields:
+        Nothing.
+    """
+    token = _OPEN.set(None)
+    try:
+        yield
+    finally:
+        _OPEN.reset(token)
+
+
 def is_open() -> bool:
     """Whether a session is open."""
     return _OPEN.get() is not None

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from sentence_transformers.base.evaluation import BaseEvaluator
 
+from ..distributed import is_main_process
 from ..encoding import EncodeOptions, is_open, session, untouched
 from ..scorers import Scorer, Wish, scorer_for
 from ..writers.files import safe_name
@@ -184,7 +185,7 @@ class Evaluator(BaseEvaluator):
             logger.info(line)
         primary = self.primary_key(scorer, metrics)
         self.primary_metric = self._named(primary)
-        if output_path is not None:
+        if output_path is not None and is_main_process():
             self._write(Path(output_path), scorer, metrics, epoch, steps)
         named = {self._named(key): value for key, value in metrics.items()}
         self.store_metrics_in_model_card_data(model, named, epoch, steps)

@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
+from torch.utils.data import SequentialSampler
 
+from ..distributed import is_sharded, shares
 from ..encoding import untouched
+from ..kernels.shares import ALONE, Shares
 from ..scorers import Scorer
 from .base import Evaluator, warn_nonfinite, warn_undefined
 
@@ -65,15 +69,20 @@ class LabelAccuracyEvaluator(Evaluator):
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Classify all examples."""
         model = scorer.model
+        shared = self._shares(model)
         num_correct = num_nonfinite = total = 0
         with untouched(self.softmax_model), _collated(self.dataloader, getattr(model, "smart_batching_collate", None)):
-            for features, labels in self.dataloader:
+            for place, (features, labels) in enumerate(self.dataloader):
+                if place % shared.num != shared.index:
+                    continue
                 moved = [batch_to_device(feature, model.device) for feature in features]
                 _, logits = self.softmax_model(moved, labels=None)
                 predicted = logits.argmax(dim=1)
                 num_correct += int((predicted == labels.to(predicted.device).view(-1)).sum())
                 num_nonfinite += int((~logits.isfinite().all(dim=1)).sum())
                 total += len(predicted)
+        counts = torch.stack(shared.gather(torch.tensor([num_correct, num_nonfinite, total]))).sum(dim=0)
+        num_correct, num_nonfinite, total = counts.tolist()
         self._counted = (num_correct, total)
         if num_nonfinite:
             warn_nonfinite(self.label, num_nonfinite, total, "examples' logits")
@@ -82,6 +91,13 @@ class LabelAccuracyEvaluator(Evaluator):
             warn_undefined(self.label, "the data loader gave no batches")
             return {"accuracy": math.nan}
         return {"accuracy": num_correct / total}
+
+    def _shares(self, model: Any) -> Shares:
+        """Batches are dealt out where all processes see them in one order; a sharded model must run equally often."""
+        in_order = isinstance(self.dataloader, Sequence) or isinstance(
+            getattr(self.dataloader, "sampler", None), SequentialSampler
+        )
+        return shares() if in_order and not is_sharded(model) else ALONE
 
 
 def _is_empty(dataloader: Sized) -> bool:

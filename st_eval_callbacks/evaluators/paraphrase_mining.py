@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..distributed import shares
 from ..kernels.mining import mine_pairs, mining_metrics
 from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
@@ -199,7 +200,7 @@ class ParaphraseMiningEvaluator(Evaluator):
             self._num_pairs = 0
             warn_nonfinite(self.label, num_nonfinite, len(self.sentences), "embeddings")
             return dict.fromkeys(_KEYS, math.nan)
-        mined = mine_pairs(embeddings, self.max_pairs, self.top_k)
+        mined = mine_pairs(embeddings, self.max_pairs, self.top_k, shares())
         self._num_pairs = len(mined.scores)
         codes = (mined.left * len(self.ids) + mined.right).cpu()
         return mining_metrics(torch.isin(codes, self._duplicate_codes), mined.scores.cpu(), self.total_num_duplicates)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.base.evaluation import SequentialEvaluator as BaseSequentialEvaluator
 
 from ..scorers import scorer_for
 
@@ -22,7 +24,20 @@ def inner_evaluators(evaluator: Any) -> list[BaseEvaluator]:
     return found
 
 
-def encode_together(evaluators: Iterable[Any], model: Any) -> dict[int, int]:
+def runs_together(evaluator: Any) -> bool:
+    """Whether an evaluator and all those inside it make the same calls on all processes, and share their work.
+
+    Those of this package do; others know nothing of it.
+    """
+    return all(
+        callable(getattr(one, "wants", None)) or isinstance(one, BaseSequentialEvaluator)
+        for one in inner_evaluators(evaluator)
+    )
+
+
+def encode_together(
+    evaluators: Iterable[Any], model: Any, within: AbstractContextManager[Any] | None = None
+) -> dict[int, int]:
     """Encode what evaluators will ask for, in one order of length, into the session that is open.
 
     Nothing is lost by a failure: an evaluator whose texts cannot be encoded meets the same error when it runs, and can
@@ -32,6 +47,7 @@ def encode_together(evaluators: Iterable[Any], model: Any) -> dict[int, int]:
         evaluators: Evaluators of any kind, those inside others not among them; those that do not say what they want
             encode it when they run.
         model: The model.
+        within: Entered for the encoding.
 
     Returns:
         Number of inputs wanted by each evaluator, by its place.
@@ -55,7 +71,8 @@ def encode_together(evaluators: Iterable[Any], model: Any) -> dict[int, int]:
             wanted += wishes
     if scorer is not None and wanted:
         try:
-            scorer.prepare(wanted)
+            with within or nullcontext():
+                scorer.prepare(wanted)
         except Exception as error:
             logger.warning("texts were not encoded together (%s); each evaluator encodes its own.", error)
     return counts

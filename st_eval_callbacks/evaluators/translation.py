@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..distributed import is_main_process
+from ..distributed import is_main_process, shares
 from ..kernels.mining import Match, match_accuracy
 from ..kernels.similarity import all_pairs
 from ..scorers import Scorer, Wish
@@ -94,15 +94,14 @@ class TranslationEvaluator(Evaluator):
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Match both lists in both directions."""
-        num_sentences = len(self.source_sentences)
-        rows = scorer.embed([*self.source_sentences, *self.target_sentences], self.options()).rows()
-        num_nonfinite = int((~rows.isfinite().all(dim=1)).sum())
+        sides = (self.source_sentences, self.target_sentences)
+        source, target = (scorer.embed(side, self.options()).rows() for side in sides)
+        num_nonfinite = sum(int((~side.isfinite().all(dim=1)).sum()) for side in (source, target))
         if num_nonfinite:
-            warn_nonfinite(self.label, num_nonfinite, len(rows), "embeddings")
+            warn_nonfinite(self.label, num_nonfinite, len(source) + len(target), "embeddings")
             return dict.fromkeys(_KEYS, math.nan)
-        source, target = rows[:num_sentences], rows[num_sentences:]
         source_ids, target_ids = _ids(self.source_sentences), _ids(self.target_sentences)
-        forward, backward = match_accuracy(source, target, source_ids, target_ids)
+        forward, backward = match_accuracy(source, target, source_ids, target_ids, shares())
         if self.print_wrong_matches and is_main_process():
             self._print_wrong(forward, source, target)
         accuracies = [float(match.correct.double().mean()) for match in (forward, backward)]

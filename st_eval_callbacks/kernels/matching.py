@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .product import full_precision
+from .shares import ALONE, Shares
 from .similarity import QueryScorer, widen
 
 _BLOCK_ROWS, _MAX_BLOCK_COLUMNS = 512, 4096
@@ -29,7 +30,9 @@ class Match(NamedTuple):
     best_score: Tensor
 
 
-def match_accuracy(source: Tensor, target: Tensor, source_ids: Tensor, target_ids: Tensor) -> tuple[Match, Match]:
+def match_accuracy(
+    source: Tensor, target: Tensor, source_ids: Tensor, target_ids: Tensor, shares: Shares = ALONE
+) -> tuple[Match, Match]:
     """Match each source with its most similar target and the reverse, by cosine similarity.
 
     Row i of both lists belong together. A match is correct if the text at the first maximum equals the right text, so
@@ -41,6 +44,7 @@ def match_accuracy(source: Tensor, target: Tensor, source_ids: Tensor, target_id
         target: (N, d) embeddings.
         source_ids: (N,) ids of the source texts; equal texts have equal ids.
         target_ids: (N,) ids of the target texts; equal texts have equal ids.
+        shares: who else computes blocks of scores; all have the same inputs and get the same matches.
 
     Returns:
         The matches of the sources among the targets, and of the targets among the sources.
@@ -69,6 +73,7 @@ def match_accuracy(source: Tensor, target: Tensor, source_ids: Tensor, target_id
         block = torch.zeros(num_columns, source.shape[1], dtype=dtype, device=source.device)
         buffer = block.new_empty(_BLOCK_ROWS * num_columns)
         forward, backward = _Best(num_rows, block), _Best(num_rows, block)
+        own = shares.part(-(-num_rows // _BLOCK_ROWS))
         for first_column in range(0, num_rows, num_columns):
             columns = slice(first_column, min(first_column + num_columns, num_rows))
             width = columns.stop - first_column
@@ -76,12 +81,16 @@ def match_accuracy(source: Tensor, target: Tensor, source_ids: Tensor, target_id
             block[:width] = target[columns]
             block[width:] = 0
             scorer.prepare(block)
-            for first_row in range(0, num_rows, _BLOCK_ROWS):
+            shares.pause()
+            for first_row in range(own.start * _BLOCK_ROWS, min(own.stop * _BLOCK_ROWS, num_rows), _BLOCK_ROWS):
                 rows = slice(first_row, min(first_row + _BLOCK_ROWS, num_rows))
                 out = buffer[: (rows.stop - first_row) * num_columns].view(-1, num_columns)
                 scores = scorer.score(rows, block, out)[:, :width]
                 forward.update(scores, rows, first_column)
                 backward.update(scores.T, columns, first_row)
+        if shares.num > 1:
+            forward.merge(shares)
+            backward.merge(shares)
         return forward.match(target_ids), backward.match(source_ids)
 
 
@@ -108,6 +117,14 @@ class _Best:
             # Maxima are cheap and positions are not, so they are looked up only where the best changes.
             self.scores[rows].index_copy_(0, better, best[better])
             self.index[rows].index_copy_(0, better, scores.index_select(0, better).argmax(dim=1) + first_column)
+
+    def merge(self, shares: Shares) -> None:
+        """Take over what others found in their blocks, which stand before this one's or after."""
+        found = zip(shares.gather(self.scores), shares.gather(self.index), strict=True)
+        self.scores, self.index = (one.clone() for one in next(found))
+        for scores, index in found:
+            better = (scores > self.scores) | (scores.isnan() & ~self.scores.isnan())
+            self.scores[better], self.index[better] = scores[better], index[better]
 
     def match(self, ids: Tensor) -> Match:
         """Compare the best matches' texts with the right ones."""

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .hits import best_of
 from .matching import Match, match_accuracy
 from .product import full_precision
 from .selection import Selection
+from .shares import ALONE, Shares
 from .similarity import QueryScorer, widen
 from .sorting import IntArray, RealArray, float_codes, host_values, sort_codes
 
@@ -33,7 +35,7 @@ class MinedPairs(NamedTuple):
     right: Tensor
 
 
-def mine_pairs(embeddings: Tensor, max_pairs: int = 500_000, top_k: int = 100) -> MinedPairs:
+def mine_pairs(embeddings: Tensor, max_pairs: int = 500_000, top_k: int = 100, shares: Shares = ALONE) -> MinedPairs:
     """Find the pairs of rows with the highest cosine similarity.
 
     A pair is eligible if one of its rows is among the ``top_k`` most similar other rows of the other. Of the eligible
@@ -48,6 +50,7 @@ def mine_pairs(embeddings: Tensor, max_pairs: int = 500_000, top_k: int = 100) -
         embeddings: (N, d) embeddings; half precision is widened to float32.
         max_pairs: how many pairs to return at most.
         top_k: how many neighbours of each row count.
+        shares: who else computes blocks of the matrix; all have the same embeddings and get the same pairs.
 
     Returns:
         At most ``max_pairs`` pairs.
@@ -71,8 +74,10 @@ def mine_pairs(embeddings: Tensor, max_pairs: int = 500_000, top_k: int = 100) -
         if num_neighbours < 1 or not max_pairs:
             empty = torch.empty(0, dtype=torch.int64, device=table.device)
             return MinedPairs(table.new_empty(0), empty, empty)
-        parts = [selection.finish() for selection in _neighbours(table, num_neighbours, max_pairs)]
+        parts = [selection.finish() for selection in _neighbours(table, num_neighbours, max_pairs, shares)]
         scores, others = (torch.cat(values) for values in zip(*parts, strict=True))
+        if shares.num > 1:
+            scores, others = _merged(scores, others, max_pairs, shares)
     found = _best_pairs(host_values(scores), others.cpu().numpy(), max_pairs)
     return MinedPairs(*(torch.from_numpy(values).to(table.device) for values in found))
 
@@ -131,7 +136,7 @@ def mining_metrics(is_duplicate: Tensor, scores: Tensor, num_duplicates: int) ->
     return dict(zip(names, found, strict=True))
 
 
-def _neighbours(table: Tensor, num_neighbours: int, max_pairs: int) -> list[Selection]:
+def _neighbours(table: Tensor, num_neighbours: int, max_pairs: int, shares: Shares) -> list[Selection]:
     """Select the nearest other rows of every row, each product serving both of its sides.
 
     Neighbours too far to be in one of the best pairs may be missing.
@@ -142,9 +147,14 @@ def _neighbours(table: Tensor, num_neighbours: int, max_pairs: int) -> list[Sele
     selections = [Selection(rows.stop - rows.start, num_neighbours, table.dtype, table.device) for rows in strips]
     block = table.new_zeros(_BLOCK, table.shape[1])
     buffer = table.new_empty(_BLOCK * _BLOCK)
+    turn = 0
     for index, rows in enumerate(strips):
+        shares.pause()
         out = buffer[: (rows.stop - rows.start) * _BLOCK].view(-1, _BLOCK)
         for other_index, columns in enumerate(strips[index:], start=index):
+            turn += 1
+            if turn % shares.num != shares.index:
+                continue
             width = columns.stop - columns.start
             # Every block has the full shape: odd tails round differently on some kernels.
             block[:width] = scorer.queries[columns]
@@ -160,6 +170,30 @@ def _neighbours(table: Tensor, num_neighbours: int, max_pairs: int) -> list[Sele
         if num_rows * num_neighbours > 2 * max_pairs and (index & (index + 1)) == 0:
             _raise_floors(selections, max_pairs)
     return selections
+
+
+def _merged(scores: Tensor, others: Tensor, max_pairs: int, shares: Shares) -> tuple[Tensor, Tensor]:
+    """The nearest of the neighbours that all have found, (N, k) again.
+
+    What is below the 2 * max_pairs-th best of one is not sent: as many neighbours of the whole are at least as near.
+    """
+    num_rows, num_neighbours = scores.shape
+    is_near = others >= 0
+    if scores.numel() > 2 * max_pairs:
+        is_near &= scores >= _lowest_of_best(host_values(scores), max_pairs)
+    rows, _ = is_near.nonzero(as_tuple=True)
+    sent = (rows, scores[is_near], others[is_near])
+    rows, scores, others = (torch.cat(shares.gather(one)) for one in sent)
+    order = torch.from_numpy(np.lexsort((others.cpu().numpy(), rows.cpu().numpy()))).to(rows.device)
+    rows, scores, others = rows[order], scores[order], others[order]
+    counts = torch.bincount(rows, minlength=num_rows)
+    places = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    width = max(int(counts.max()), num_neighbours)
+    table = scores.new_full((num_rows, width), float("-inf"))
+    positions = others.new_full((num_rows, width), -1)
+    table[rows, places], positions[rows, places] = scores, others
+    best = best_of(table, positions, num_neighbours)
+    return best.scores, best.positions
 
 
 def _raise_floors(selections: list[Selection], max_pairs: int) -> None:

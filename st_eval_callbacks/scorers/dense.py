@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..encoding import Embeddings, EncodeOptions, session
+from ..distributed import shares
+from ..encoding import Embeddings, EncodeOptions, Session, session
 from ..kernels.pairwise import pairwise as pairwise_scores
 from ..kernels.similarity import check_similarity_name
 from ..kernels.topk import StreamingSearch
+from .found import found_by_all, own_pairs
 from .scorer import SearchResult, Similarity, Wish
 
 
@@ -110,7 +114,10 @@ class DenseScorer:
             first = current.lookup(self.model, left, left_options)
             second = current.lookup(self.model, right, right_options)
         index = first.index if repeats is None else first.index.repeat_interleave(repeats.to(first.index.device))
-        return pairwise_scores(names, first.table, second.table, index, second.index)
+        shared = shares()
+        own = shared.part(len(index))
+        scores = pairwise_scores(names, first.table, second.table, index[own], second.index[own])
+        return {name: torch.cat(shared.gather(part)) for name, part in scores.items()}
 
     def search(
         self,
@@ -153,25 +160,34 @@ class DenseScorer:
         corpus_options = corpus_options or EncodeOptions(task="document")
         with session() as current:
             query_rows = current.lookup(self.model, queries, query_options).rows()
+            places, corpus = _own_part(current, corpus)
             searches = {
-                name: StreamingSearch(query_rows, k, similarity, track_ties=track_ties, watch=watch)
+                name: StreamingSearch(query_rows, k, similarity, track_ties=track_ties, watch=own_pairs(watch, places))
                 for name, similarity in similarities.items()
             }
             model = self.model if corpus_model is None else corpus_model
             blocks: Iterable[Tensor] = (
                 torch.split(corpus, corpus_chunk_size)
                 if isinstance(corpus, Tensor)
-                else current.stream(model, corpus, corpus_options, block_size=corpus_chunk_size)
+                else current.stream(model, corpus, corpus_options, corpus_chunk_size, places)
             )
             for documents in blocks:
                 for search in searches.values():
                     search.add(documents)
         return {
-            name: SearchResult(
-                hits=search.result(),
-                num_nonfinite=search.num_nonfinite,
-                num_tied=search.num_tied if track_ties else None,
-                watched_scores=search.watched_scores if watch is not None else None,
-            )
+            name: found_by_all(search, k, places, track_ties=track_ties, watch=watch)
             for name, search in searches.items()
         }
+
+
+def _own_part(
+    current: Session, corpus: Sequence[Any] | Tensor
+) -> tuple[NDArray[np.int64] | None, Sequence[Any] | Tensor]:
+    """Which documents this process searches, None for all; and the embeddings of those where they are given."""
+    shared = shares()
+    if not isinstance(corpus, Tensor):
+        return current.own_places(corpus), corpus
+    if shared.num == 1:
+        return None, corpus
+    own = shared.part(len(corpus))
+    return np.arange(own.start, own.stop), corpus[own]

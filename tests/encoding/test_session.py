@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.models import TEXTS, WORDS, StubModel, tiny_model, tiny_router_model, tiny_static_model
 
+from st_eval_callbacks import distributed
 from st_eval_callbacks.encoding import EncodeOptions, Session, session
 
 SESSION_MODULE = sys.modules[Session.__module__]
@@ -335,6 +336,6 @@ def test_a_bar_is_shown_on_the_main_process_only(
 ) -> None:
     model = tiny_model()
     capsys.readouterr()
-    monkeypatch.setattr(SESSION_MODULE, "is_main_process", lambda: False)
+    monkeypatch.setattr(distributed, "is_main_process", lambda: False)
     Session(show_progress_bar=True).lookup(model, TEXTS)
     assert capsys.readouterr().err == ""

@@ -1,0 +1,290 @@
+"""What several processes evaluate together; each function is run by all of them, and by one alone for comparison."""
+
+from __future__ import annotations
+
+import functools
+import random
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import InputExample
+from sentence_transformers.base.evaluation import SequentialEvaluator
+from sentence_transformers.sentence_transformer import evaluation as st
+from support.models import tiny_model, tiny_router_model, tiny_static_model
+from support.parity import sentences
+from torch.utils.data import DataLoader
+
+from st_eval_callbacks import distributed, evaluators
+from st_eval_callbacks.encoding import Session, encoder, session
+from st_eval_callbacks.evaluation import EvalSettings, evaluate
+from st_eval_callbacks.tasks import build_tasks
+
+SESSION = sys.modules[Session.__module__]
+FUNCTIONS = ["cosine", "dot", "euclidean", "manhattan"]
+
+
+@functools.cache
+def models() -> dict[str, Any]:
+    """All models that scenarios use."""
+    return {
+        "plain": tiny_model(),
+        "teacher": tiny_model(seed=5),
+        "static": tiny_static_model(),
+        "router": tiny_router_model(),
+        "truncated": tiny_model(truncate_dim=5),
+    }
+
+
+def prepare() -> None:
+    """Make the models."""
+    models()
+
+
+def measured(each: Any, model: Any, folder: Path | None = None, **settings: Any) -> dict[str, float]:
+    """The metrics of one event, and how much was encoded here."""
+    outcome = evaluate(
+        build_tasks(each, None),
+        model,
+        output_path=None if folder is None or not distributed.is_main_process() else str(folder),
+        epoch=1.0,
+        step=2,
+        settings=EvalSettings(),
+        **settings,
+    )
+    return {key: float(value) for key, value in outcome.merged.items()}
+
+
+@contextmanager
+def small_blocks(chunk: int = 8, share: int = 3) -> Any:
+    """Corpora stream in chunks, and shares are encoded in pieces, of a few texts."""
+    before = SESSION._STREAM_CHUNK, encoder._CPU_SHARE
+    SESSION._STREAM_CHUNK, encoder._CPU_SHARE = chunk, share
+    try:
+        yield
+    finally:
+        SESSION._STREAM_CHUNK, encoder._CPU_SHARE = before
+
+
+def pairs(num: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    texts = sentences(2 * num, seed=seed)
+    return texts[:num], texts[num:]
+
+
+def similarity(num: int, name: str = "") -> Any:
+    left, right = pairs(num, seed=1)
+    scores = random.Random(1).choices(range(6), k=num)
+    return evaluators.EmbeddingSimilarityEvaluator(left, right, scores, similarity_fn_names=FUNCTIONS, name=name)
+
+
+def binary(num: int, name: str = "") -> Any:
+    left, right = pairs(num, seed=2)
+    labels = [place % 2 for place in range(num)]
+    return evaluators.BinaryClassificationEvaluator(left, right, labels, similarity_fn_names=FUNCTIONS, name=name)
+
+
+def triplets(num: int, name: str = "") -> Any:
+    anchors, positives = pairs(num, seed=3)
+    return evaluators.TripletEvaluator(
+        anchors, positives, sentences(num, seed=4), similarity_fn_names=FUNCTIONS, name=name
+    )
+
+
+def retrieval(num_queries: int, num_documents: int, name: str = "", **settings: Any) -> Any:
+    queries = {f"q{place}": text for place, text in enumerate(sentences(num_queries, seed=5))}
+    corpus = {f"d{place}": text for place, text in enumerate(sentences(num_documents, seed=6))}
+    relevant = {
+        query: {f"d{place * 7 % num_documents}", f"d{place % num_documents}"} for place, query in enumerate(queries)
+    }
+    return evaluators.InformationRetrievalEvaluator(queries, corpus, relevant, name=name, **settings)
+
+
+def reranking(num: int, name: str = "") -> Any:
+    samples = [
+        {
+            "query": query,
+            "positive": sentences(1 + place % 3, seed=place),
+            "negative": sentences(2 + place % 4, seed=99 + place),
+        }
+        for place, query in enumerate(sentences(num, seed=7))
+    ]
+    return evaluators.RerankingEvaluator(samples, name=name)
+
+
+def mining(num: int, name: str = "", **settings: Any) -> Any:
+    texts = {f"t{place}": text for place, text in enumerate(sentences(num, seed=8))}
+    duplicates = [(f"t{place}", f"t{(place + 1) % num}") for place in range(0, num, 2)]
+    return evaluators.ParaphraseMiningEvaluator(texts, duplicates_list=duplicates, name=name, **settings)
+
+
+def translation(num: int, name: str = "") -> Any:
+    left, right = pairs(num, seed=9)
+    return evaluators.TranslationEvaluator(left, right, name=name)
+
+
+def mse(num: int, name: str = "") -> Any:
+    left, right = pairs(num, seed=10)
+    return evaluators.MSEEvaluator(left, right, teacher_model=models()["teacher"], name=name)
+
+
+def every(num: int) -> list[Any]:
+    """One of each task, all of the same size."""
+    made = [similarity, binary, triplets, reranking, mining, translation, mse]
+    return [make(num, make.__name__) for make in made] + [retrieval(num, 2 * num + 1, "retrieval")]
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+def of_size(num: int) -> Callable[[Path], Any]:
+    """All tasks on inputs of one size."""
+
+    def run(folder: Path) -> Any:
+        with small_blocks():
+            return measured(every(num), models()["plain"])
+
+    return run
+
+
+size_2, size_3, size_7, size_22, size_40 = (of_size(num) for num in (2, 3, 7, 22, 40))
+
+
+def one_of_each(folder: Path) -> Any:
+    """A single pair, triplet, query, sample: fewer than there are processes."""
+    tasks = [binary(1, "binary"), triplets(1, "triplets"), reranking(1, "reranking"), mse(1, "mse")]
+    return measured([*tasks, translation(1, "translation"), retrieval(1, 1, "retrieval")], models()["plain"])
+
+
+def triplets_7_1_22(folder: Path) -> Any:
+    """Case C4."""
+    return measured([triplets(num, f"t{num}") for num in (7, 1, 22)], models()["plain"])
+
+
+def kinds_of_model(folder: Path) -> Any:
+    """Static and routed models, truncated ones, half precision."""
+    found: dict[str, float] = {}
+    with small_blocks():
+        for name in ("static", "router", "truncated"):
+            for key, value in measured([retrieval(5, 23, "ir"), triplets(5, "triplets")], models()[name]).items():
+                found[f"{name}_{key}"] = value
+    return found
+
+
+def long_corpora(folder: Path) -> Any:
+    """Corpora that stream, one by itself and two that overlap, with ties counted and hits watched."""
+    each = [
+        retrieval(6, 50, "one", corpus_chunk_size=4),
+        retrieval(9, 41, "two", corpus_chunk_size=100, ties="expected"),
+        retrieval(4, 30, "three", truncate_dim=6, ndcg_at_k=[50], map_at_k=[1]),
+    ]
+    found = {}
+    with small_blocks():
+        for name, chosen in {"lone": each[:1], "tied": each[1:2], "all": each}.items():
+            found.update({f"{name}_{key}": value for key, value in measured(chosen, models()["plain"]).items()})
+    return found
+
+
+def predictions(folder: Path) -> Any:
+    """The hits that are written, as the main process writes them."""
+    evaluator = retrieval(5, 37, "written", write_predictions=True)
+    name = f"{distributed.num_processes()}"
+    with small_blocks():
+        measured([evaluator], models()["plain"], folder / name)
+    if not distributed.is_main_process():
+        return None
+    return sorted(path.name for path in (folder / name).iterdir())
+
+
+def mining_settings(folder: Path) -> Any:
+    """Few pairs, few neighbours, many, and blocks smaller than the corpus."""
+    module = sys.modules["st_eval_callbacks.kernels.mining"]
+    before, module._BLOCK = module._BLOCK, 8
+    try:
+        each = [
+            mining(60, f"m{place}", max_pairs=pairs, top_k=top_k)
+            for place, (pairs, top_k) in enumerate([(5, 3), (40, 2), (1000, 100), (17, 50)])
+        ]
+        return measured(each, models()["plain"])
+    finally:
+        module._BLOCK = before
+
+
+def custom_functions(folder: Path) -> Any:
+    """Score functions of the user, over a corpus in blocks and over samples."""
+
+    def doubled(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return 2 * left @ right.T
+
+    each = [
+        retrieval(5, 33, "ir", score_functions={"doubled": doubled}),
+        evaluators.RerankingEvaluator(reranking(6).samples, similarity_fct=doubled, name="re"),
+    ]
+    with small_blocks():
+        return measured(each, models()["plain"])
+
+
+def label_accuracy(folder: Path) -> Any:
+    """Batches in order are dealt out, shuffled ones are not."""
+    model = models()["plain"]
+    texts, labels = sentences(11, seed=11), [place % 3 for place in range(11)]
+    weights = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 3))).float()
+
+    def softmax_model(features: Any, labels: Any = None) -> Any:
+        return None, model(features[0])["sentence_embedding"] @ weights
+
+    data = [InputExample(texts=[text], label=label) for text, label in zip(texts, labels, strict=True)]
+    loaders = [DataLoader(data, batch_size=2, shuffle=shuffle) for shuffle in (False, True)]  # type: ignore[arg-type]
+    collated = [model.smart_batching_collate(data[start : start + 3]) for start in range(0, len(data), 3)]
+    each = [
+        evaluators.LabelAccuracyEvaluator(loader, name=f"l{place}", softmax_model=softmax_model)
+        for place, loader in enumerate([*loaders, collated])
+    ]
+    return measured(each, model)
+
+
+def nested(folder: Path) -> Any:
+    """A sequence with a peer's evaluator inside, and a peer's sequence of ours."""
+    left, right = pairs(5, seed=12)
+    peer = st.TripletEvaluator(left, right, sentences(5, seed=13), name="peer")
+    ours = evaluators.SequentialEvaluator([triplets(5, "inner"), peer])
+    return measured(
+        {"ours": ours, "theirs": SequentialEvaluator([binary(6, "b"), similarity(6, "s")])}, models()["plain"]
+    )
+
+
+# -- counts -----------------------------------------------------------------------------------------------------------
+
+
+def encoded(folder: Path) -> Any:
+    """How many texts this process encodes when several evaluators want overlapping ones, and how many are distinct."""
+    model, each = models()["plain"], [retrieval(9, 80, "a"), retrieval(9, 80, "b", truncate_dim=4), triplets(30, "c")]
+    texts = {*each[0].queries, *each[0].corpus, *each[2].anchors, *each[2].positives, *each[2].negatives}
+    counts = []
+    original = Session.__init__
+
+    def kept(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        counts.append(self)
+
+    Session.__init__ = kept  # type: ignore[method-assign]
+    try:
+        with small_blocks(chunk=16):
+            measured(each, model)
+    finally:
+        Session.__init__ = original  # type: ignore[method-assign]
+    return {"encoded": sum(one.num_encoded for one in counts), "distinct": len(texts)}
+
+
+def open_session(folder: Path) -> Any:
+    """Inside a session that is open, what one evaluator encoded the next finds."""
+    model = models()["plain"]
+    with session() as one:
+        first = measured([triplets(9, "t")], model)
+        num_first = one.num_encoded
+        second = measured([triplets(9, "t")], model)
+    assert first == second
+    return {"again": one.num_encoded - num_first}
