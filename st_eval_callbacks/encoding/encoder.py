@@ -15,11 +15,12 @@ from torch import Tensor
 
 from .. import distributed
 from ..kernels.shares import Shares
-from .fallback import encode_by_model
 from .forward import Counters, encode_texts
+from .kinds import encode_rows
 from .numbering import Numbers
 from .request import Request
 from .state import evaluating
+from .tables import Table, gathered, merged, take
 
 Progress = Callable[[int], Any]
 
@@ -52,7 +53,7 @@ class Encoder:
         self._autocast_dtype = autocast_dtype
         self._event = next(_EVENTS)
 
-    def encode(self, request: Request, inputs: list[Any], progress: Progress) -> Tensor:
+    def encode(self, request: Request, inputs: list[Any], progress: Progress) -> Any:
         """Rows of inputs that all processes have; each encodes a share where they are together, and all get all.
 
         Args:
@@ -61,7 +62,7 @@ class Encoder:
             progress: Told how many are done, every now and then.
 
         Returns:
-            (U, d) whole embeddings in the order of the inputs.
+            U whole rows in the order of the inputs.
         """
         shares = distributed.shares()
         if shares.num == 1:
@@ -69,21 +70,18 @@ class Encoder:
         # Dealt out from the longest to the shortest, all have equally much to do whenever they meet.
         order = _longest_first(inputs)
         size = share_size(request.model) * shares.num
-        table: Tensor | None = None
+        parts: list[Table] = []
+        places: list[Tensor] = []
         for start in range(0, len(inputs), size):
             dealt = order[start : start + size]
             own = [inputs[place] for place in dealt[shares.index :: shares.num]]
             rows = self.encode_own(request, own, lambda _: None, spare=inputs[dealt[0]])
-            for index, found in enumerate(shares.gather(rows)):
-                if table is None:
-                    table = found.new_empty((len(inputs), found.shape[1]))
-                places = torch.from_numpy(dealt[index :: shares.num]).to(table.device)
-                table[places] = found
+            parts += gathered(rows, shares.gather)
+            places += [torch.from_numpy(dealt[index :: shares.num]) for index in range(shares.num)]
             progress(len(dealt))
-        assert table is not None
-        return table
+        return merged(parts, places)
 
-    def encode_own(self, request: Request, inputs: list[Any], progress: Progress, spare: Any = None) -> Tensor:
+    def encode_own(self, request: Request, inputs: list[Any], progress: Progress, spare: Any = None) -> Any:
         """Rows of inputs that only this process encodes.
 
         Args:
@@ -94,10 +92,11 @@ class Encoder:
                 sharded model equally often.
 
         Returns:
-            (N, d) whole embeddings in the order of the inputs.
+            N whole rows in the order of the inputs.
         """
         counts = astuple(self._counters)
         given = inputs or [spare]
+        rows: Table
         with evaluating(request.model):
             if request.is_standard:
                 rows = encode_texts(
@@ -116,9 +115,10 @@ class Encoder:
                 rows = self._by_model(request, given)
         if not inputs:
             self._counters.restore(*counts)
-        return rows[: len(inputs)]
+            return take(rows, torch.empty(0, dtype=torch.int64, device=rows.device))
+        return rows
 
-    def _by_model(self, request: Request, inputs: list[Any]) -> Tensor:
+    def _by_model(self, request: Request, inputs: list[Any]) -> Any:
         options, model = request.options, request.model
         settings = replace(
             options,
@@ -130,9 +130,9 @@ class Encoder:
             # Batches of a model's own encode go by number: as many inputs make as many passes.
             inputs = inputs + inputs[-1:] * (_largest(num_inputs) - num_inputs)
         with self._autocast(model):
-            rows = encode_by_model(model, inputs, settings)
+            rows = encode_rows(model, inputs, settings)
         self._counters.num_encoded += num_inputs
-        return rows[:num_inputs]
+        return rows if len(rows) == num_inputs else take(rows, torch.arange(num_inputs, device=rows.device))
 
     def _autocast(self, model: Any) -> AbstractContextManager[Any]:
         if self._autocast_dtype is None:

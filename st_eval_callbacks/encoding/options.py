@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
+
+from .tables import take
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,10 @@ class EncodeOptions:
         truncate_dim: Leading dimensions to keep; None takes the model's own `truncate_dim`.
         normalize: Whether rows get length 1, after truncation.
         show_progress_bar: Whether the main process shows a bar over the inputs it encodes.
+        max_active_dims: Most dimensions of a sparse vector that are not 0; None takes the model's own.
 
     Raises:
-        ValueError: For an unknown task, or a batch size or dimension below 1.
+        ValueError: For an unknown task, or a batch size or number of dimensions below 1.
     """
 
     task: str | None = None
@@ -32,12 +35,13 @@ class EncodeOptions:
     truncate_dim: int | None = None
     normalize: bool = False
     show_progress_bar: bool = False
+    max_active_dims: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
         if self.task not in (None, "query", "document"):
             raise ValueError(f"task={self.task!r}: 'query', 'document' or None.")
-        for name in ("batch_size", "truncate_dim"):
+        for name in ("batch_size", "truncate_dim", "max_active_dims"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: at least 1, or None.")
@@ -47,13 +51,14 @@ class Embeddings(NamedTuple):
     """Embeddings of P inputs, of which U are distinct.
 
     Attributes:
-        table: (U, d) embeddings on the model's device. Shared between callers: never write into it.
+        table: (U, d) embeddings on the model's device, or the rows of another kind of model. Shared between callers:
+            never write into it.
         index: (P,) int64, row of each input in `table`.
     """
 
-    table: Tensor
+    table: Any
     index: Tensor  # type: ignore[assignment]  # tuple's own index() is of no use here
 
-    def rows(self) -> Tensor:
-        """(P, d) embeddings in the order of the inputs, a copy."""
-        return self.table.index_select(0, self.index)
+    def rows(self) -> Any:
+        """(P, d) embeddings in the order of the inputs, a copy; or the rows of another kind of model."""
+        return take(self.table, self.index)

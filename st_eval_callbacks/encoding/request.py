@@ -6,13 +6,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from .fallback import encode_method
 from .numbering import Numbering, Numbers, key_of
 from .options import EncodeOptions
 from .standard import is_standard, resolved_prompt, resolved_task
+from .tables import normalised, truncated
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Request:
     def space_key(self) -> Hashable:
         """Requests with the same key share embeddings."""
         prompt_name = None if self.is_standard else self.options.prompt_name
-        return id(self.model), self.is_standard, self.prompt, prompt_name, self.task
+        return id(self.model), self.is_standard, self.prompt, prompt_name, self.task, self.options.max_active_dims
 
     def part(self, start: int, end: int) -> Request:
         """The request for some of the inputs."""
@@ -100,22 +98,22 @@ class Request:
             show_progress_bar=self.options.show_progress_bar or options.show_progress_bar,
         )
 
-    def view(self, table: Tensor) -> Tensor:
+    def view(self, table: Any) -> Any:
         """Rows as the options want them, from whole ones.
 
         Args:
-            table: (U, d) whole embeddings.
+            table: U whole rows.
 
         Returns:
-            (U, min(d, truncate_dim)) embeddings: a slice of the table, or a copy where rows get length 1.
+            U rows of at most `truncate_dim` dimensions: a slice of a matrix, or a copy where rows get length 1.
         """
         dim = self.options.truncate_dim
         if dim is None:
             own = getattr(self.model, "truncate_dim", None)
             dim = own if isinstance(own, int) else None
         if dim is not None:
-            table = table[:, :dim]
-        return torch.nn.functional.normalize(table, dim=1) if self.options.normalize else table
+            table = truncated(table, dim)
+        return normalised(table) if self.options.normalize else table
 
 
 def _keys(inputs: list[Any]) -> list[Hashable] | None:

@@ -20,6 +20,7 @@ from .numbering import Numbering, Numbers, input_of, numbering_of
 from .options import Embeddings, EncodeOptions
 from .request import Request
 from .space import Space, free_memory
+from .tables import Table, merged, num_bytes, take
 
 Asked = tuple[Sequence[Any], EncodeOptions | None]
 """Inputs and how they are encoded."""
@@ -130,7 +131,7 @@ class Session(Counters):
         options: EncodeOptions | None = None,
         block_size: int = 16384,
         places: Numbers | None = None,
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Any]:
         """Embeddings of many inputs, block by block; only what fits the cache is kept.
 
         Args:
@@ -198,7 +199,7 @@ class Session(Counters):
         """Encode a chunk of a stream and say how to read whole rows of it in order."""
         if request.keys is None:
             table = self._encoder.encode_own(request, request.inputs, progress, spare)
-            return lambda start, end: table[start:end]
+            return lambda start, end: _slice(table, start, end)
         space, numbering, local = self._space(request, is_own=True), self._numbering(request.model), Numbering()
         places = local.assign(request.keys)
         keys = local.keys(np.arange(len(local)))
@@ -214,14 +215,14 @@ class Session(Counters):
                 rows[missing] = space.rows(numbers)
             return _reader(space.table, rows[places])
         if len(missing) == len(places):
-            return lambda start, end: fresh[start:end]
+            return lambda start, end: _slice(fresh, start, end)
         if len(missing) == len(keys):
             return _reader(fresh, places)
         fresh_rows = np.full(len(keys), -1, dtype=np.int64)
         fresh_rows[missing] = np.arange(len(missing))
         return _mixed_reader(space, rows[places], fresh, fresh_rows[places])
 
-    def _fresh(self, request: Request, keys: list[Hashable], spare: Any, progress: Progress) -> Tensor:
+    def _fresh(self, request: Request, keys: list[Hashable], spare: Any, progress: Progress) -> Any:
         """Rows of inputs that this process does not keep for streams; those that all processes have are copied."""
         inputs = list(map(input_of, keys))
         shared = self._space(request)
@@ -230,15 +231,13 @@ class Session(Counters):
             rows = self._rows(shared, self._numbering(request.model), keys)
         unknown = [one for one, row in zip(inputs, rows, strict=True) if row < 0]
         if not unknown and not distributed.is_sharded(request.model):
-            return shared.table.index_select(0, torch.from_numpy(rows).to(shared.table.device))
+            return take(shared.table, torch.from_numpy(rows).to(shared.table.device))
         encoded = self._encoder.encode_own(request, unknown, progress, spare)
         if len(unknown) == len(inputs):
             return encoded
-        index = torch.from_numpy(rows).to(encoded.device)
-        found = encoded.new_empty((len(inputs), encoded.shape[1]))
-        found[index < 0] = encoded
-        found[index >= 0] = shared.table.index_select(0, index[index >= 0])
-        return found
+        is_new, table = torch.from_numpy(rows < 0), shared.table
+        copied = take(table, torch.from_numpy(rows[rows >= 0]).to(table.device))
+        return merged([encoded, copied], [is_new.nonzero()[:, 0], (~is_new).nonzero()[:, 0]])
 
     @staticmethod
     def _rows(space: Space, numbering: Numbering, keys: list[Hashable]) -> Numbers:
@@ -248,16 +247,17 @@ class Session(Counters):
         known = numbering.find(keys)
         return np.where(known < 0, -1, space.rows(known.clip(0)))
 
-    def _fits(self, space: Space, fresh: Tensor, num_to_come: int) -> bool:
+    def _fits(self, space: Space, fresh: Table, num_to_come: int) -> bool:
         """Whether fresh rows of a stream may be kept; if so there is room for them, and for those to come."""
         if self._cache_room is None:
             self._cache_room = int(free_memory(fresh.device) * _CACHE_SHARE)
-        row_bytes = max(fresh.shape[1], 1) * fresh.element_size()
-        if len(fresh) * row_bytes > self._cache_room:
+        size = num_bytes(fresh)
+        if size > self._cache_room:
             return False
         if num_to_come:
+            row_bytes = max(size // max(len(fresh), 1), 1)
             space.reserve(min(len(fresh) + num_to_come, self._cache_room // row_bytes), fresh)
-        self._cache_room -= len(fresh) * row_bytes
+        self._cache_room -= size
         return True
 
     def _request(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None) -> Request:
@@ -290,21 +290,24 @@ class Session(Counters):
         return tqdm(total=total, desc="Encoding", unit="text", disable=not (show and distributed.is_main_process()))
 
 
-def _reader(table: Tensor, rows: Numbers) -> Callable[[int, int], Tensor]:
+def _slice(table: Table, start: int, end: int) -> Any:
+    end = min(end, len(table))
+    return table[start:end] if isinstance(table, Tensor) else table.take(torch.arange(start, end, device=table.device))
+
+
+def _reader(table: Table, rows: Numbers) -> Callable[[int, int], Any]:
     index = torch.from_numpy(rows).to(table.device)
-    return lambda start, end: table.index_select(0, index[start:end])
+    return lambda start, end: take(table, index[start:end])
 
 
-def _mixed_reader(space: Space, rows: Numbers, fresh: Tensor, fresh_rows: Numbers) -> Callable[[int, int], Tensor]:
+def _mixed_reader(space: Space, rows: Numbers, fresh: Table, fresh_rows: Numbers) -> Callable[[int, int], Any]:
     """Rows of which some are kept and others were encoded for this chunk only, where their kept row is -1."""
     kept_index, fresh_index = (torch.from_numpy(one).to(fresh.device) for one in (rows, fresh_rows))
 
-    def read(start: int, end: int) -> Tensor:
+    def read(start: int, end: int) -> Any:
         kept, new = kept_index[start:end], fresh_index[start:end]
         is_kept = kept >= 0
-        found = fresh.new_empty((len(kept), fresh.shape[1]))
-        found[is_kept] = space.table.index_select(0, kept[is_kept])
-        found[~is_kept] = fresh.index_select(0, new[~is_kept])
-        return found
+        parts = [take(space.table, kept[is_kept]), take(fresh, new[~is_kept])]
+        return merged(parts, [is_kept.nonzero()[:, 0], (~is_kept).nonzero()[:, 0]])
 
     return read

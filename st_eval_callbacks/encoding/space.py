@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .numbering import Numbers
+from .tables import Table, joined, num_bytes
 
 
 class Space:
@@ -29,16 +30,21 @@ class Space:
         self.num_rows = 0
         self._rows: Numbers = np.empty(0, dtype=np.int64)
         self._storage: Tensor | None = None
+        # What is no matrix grows part by part and is joined when it is read.
+        self._parts: list[Any] = []
 
     @property
-    def table(self) -> Tensor:
-        """(num_rows, d) embeddings kept; (0, 0) before the first."""
+    def table(self) -> Any:
+        """The num_rows rows kept; (0, 0) before the first."""
+        if self._parts:
+            self._parts = [joined(self._parts)]
+            return self._parts[0]
         return torch.empty(0, 0) if self._storage is None else self._storage[: self.num_rows]
 
     @property
     def num_bytes(self) -> int:
         """Memory of the table, in bytes, including what is reserved."""
-        return 0 if self._storage is None else self._storage.numel() * self._storage.element_size()
+        return sum(map(num_bytes, self._parts if self._storage is None else [self._storage]))
 
     def rows(self, numbers: Numbers) -> Numbers:
         """(P,) row of each of P inputs, -1 where it is not kept."""
@@ -63,13 +69,15 @@ class Space:
         """(P,) int64 row of each of P kept inputs, on the table's device."""
         return torch.from_numpy(self.rows(numbers)).to(self.table.device)
 
-    def reserve(self, num_rows: int, like: Tensor) -> None:
-        """Make room for more rows at once, so that later additions don't copy the table.
+    def reserve(self, num_rows: int, like: Table) -> None:
+        """Make room for more rows of a matrix at once, so that later additions don't copy it.
 
         Args:
             num_rows: How many will be added.
-            like: An embedding table of the same width, type and device.
+            like: A table of the same kind, width, type and device.
         """
+        if not isinstance(like, Tensor):
+            return
         needed = self.num_rows + num_rows
         if self._storage is None or len(self._storage) < needed:
             grown = like.new_empty((needed, like.shape[1]))
@@ -77,17 +85,19 @@ class Space:
                 grown[: self.num_rows] = self.table
             self._storage = grown
 
-    def add(self, numbers: Numbers, embeddings: Tensor) -> None:
+    def add(self, numbers: Numbers, embeddings: Table) -> None:
         """Keep embeddings.
 
         Args:
             numbers: Distinct numbers of inputs that are not kept yet.
-            embeddings: (len(numbers), d) whole embeddings; not copied if they are the first.
+            embeddings: As many whole rows; not copied if they are the first.
         """
         if not len(numbers):
             return
         start, end = self.num_rows, self.num_rows + len(numbers)
-        if self._storage is None:
+        if not isinstance(embeddings, Tensor):
+            self._parts.append(embeddings)
+        elif self._storage is None:
             self._storage = embeddings
         else:
             self.reserve(len(numbers), embeddings)

@@ -1,0 +1,36 @@
+"""How models of each kind are asked for embeddings, where the fast path does not drive them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .fallback import encode_by_model
+from .options import EncodeOptions
+from .tables import Table
+
+EncodeRows = Callable[[Any, Sequence[Any], EncodeOptions], Table]
+
+# By class: the first that a model is an instance of decides; a dense matrix is what all others are asked for.
+_KINDS: list[tuple[type, EncodeRows]] = []
+
+
+def encode_rows(model: Any, inputs: Sequence[Any], options: EncodeOptions) -> Table:
+    """Encode inputs in one call of the model's own method.
+
+    Args:
+        model: Any object with `encode`.
+        inputs: At least one input, of any kind the model takes.
+        options: How they are encoded, but for truncation and normalisation.
+
+    Returns:
+        One row an input, whole.
+
+    Raises:
+        TypeError: When the model has no `encode`.
+        ValueError: When the result is not one row an input.
+    """
+    for kind, encode in _KINDS:
+        if isinstance(model, kind):
+            return encode(model, inputs, options)
+    return encode_by_model(model, inputs, options)
