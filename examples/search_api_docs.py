@@ -7,6 +7,7 @@ quarter of an epoch. The best model is loaded at the end. On two CPU cores this 
     python examples/search_api_docs.py              # a new run
     python examples/search_api_docs.py --resume     # goes on where a run was stopped, by Ctrl-C or otherwise
     python examples/search_api_docs.py --model sentence-transformers/all-mpnet-base-v2
+    torchrun --nproc_per_node 2 examples/search_api_docs.py     # in two processes, which share the evaluations too
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ def build_trainer(
 ) -> SentenceTransformerTrainer:
     """Put model, data, loss and evaluators together."""
     import torch
+    from accelerate import PartialState
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
@@ -160,7 +162,7 @@ def build_trainer(
     args = SentenceTransformerTrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=epochs,
-        per_device_train_batch_size=BATCH_SIZE,
+        per_device_train_batch_size=max(BATCH_SIZE // PartialState().num_processes, 1),
         learning_rate=LEARNING_RATE,
         warmup_steps=0.1,
         eval_strategy="no",
@@ -224,15 +226,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the output folder")
     options = parser.parse_args(argv)
 
+    from accelerate import PartialState
+
+    processes = PartialState()
     pairs = collect_pairs()
     train, dev = split_pairs(pairs if options.num_pairs is None else sample(pairs, options.num_pairs))
-    print(f"{len(train)} pairs to train on, {len(dev)} held out", flush=True)
+    processes.print(f"{len(train)} pairs to train on, {len(dev)} held out", flush=True)
 
     checkpoint = None
     if options.resume:
         checkpoint = next(reversed(checkpoints(options.output_dir)), None)
-        print(f"Going on from {checkpoint}" if checkpoint else "There is no checkpoint yet: starting anew", flush=True)
-    if checkpoint is None:
+        told = f"Going on from {checkpoint}" if checkpoint else "There is no checkpoint yet: starting anew"
+        processes.print(told, flush=True)
+    # All look for a checkpoint before one of them tidies up.
+    processes.wait_for_everyone()
+    if checkpoint is None and processes.is_main_process:
         set_aside(options.output_dir)
 
     model = load_model(options.model)
@@ -240,20 +248,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except KeyboardInterrupt:
-        print("\nStopped. The same command with --resume goes on from the newest checkpoint.")
+        processes.print("\nStopped. The same command with --resume goes on from the newest checkpoint.")
         return 130
+    if processes.is_main_process:
+        show(model, load_model(options.model), dev, options.output_dir / "final")
+    processes.wait_for_everyone()
+    return 0
 
-    final = options.output_dir / "final"
-    model.save_pretrained(str(final))
+
+def show(model: SentenceTransformer, before: SentenceTransformer, dev: Sequence[Pair], folder: Path) -> None:
+    """Save the model with its card, and ask it a few questions, beside the one it was made from."""
+    model.save_pretrained(str(folder))
     print("\nThree searches in the documents that were held out, before and after training:", flush=True)
-    for question, *found in zip(QUESTIONS, search(load_model(options.model), dev), search(model, dev), strict=True):
+    for question, *found in zip(QUESTIONS, search(before, dev), search(model, dev), strict=True):
         print(
             question,
             *(f"  {when} {', '.join(names)}" for when, names in zip(("-", "+"), found, strict=True)),
             sep="\n",
         )
-    print(f"\nThe model, with its card: {final}")
-    return 0
+    print(f"\nThe model, with its card: {folder}")
 
 
 if __name__ == "__main__":
