@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from . import best, distributed, trials
-from .evaluation import EvalSettings, evaluate
-from .history import EvalRecord, History
+from . import best, event, trials
+from .history import History
 from .plan import make_plan, obey_eval_steps, optimizer_steps_per_epoch
 from .run_record import RunRecord
 from .schedule import Interval, IntervalLike, Progress
 from .tasks import EvaluatorLike, Task, build_tasks
 from .trainer_link import TrainerLink
-from .writers import model_card
 
 logger = logging.getLogger(__name__)
 
@@ -221,7 +218,7 @@ class EvaluatorCallback(TrainerCallback):
         link = self._connect()
         metrics = {} if metrics is None else metrics
         if not link.in_training:
-            metrics.update(self._measure(self.tasks, args, state, write=False).log_entry())
+            metrics.update(event.measure(link, self.tasks, args, None, self.on_error).log_entry())
             return
         plan = self._run.plan
         primary = [] if plan.selection.task is None else [plan.selection.task]
@@ -250,20 +247,18 @@ class EvaluatorCallback(TrainerCallback):
         trainer_evaluates: bool,
     ) -> bool:
         """Run those that have not run at this step, and do all that follows from it; whether anything ran."""
-        link, plan = self._connect(), self._run.plan
         record = self.history.at(state.global_step)
         waiting = [task for task in tasks if record is None or task.name not in record.seconds]
         if not waiting:
             return False
+        link, run = self._connect(), self._run
         link.optimizer_to_eval()
-        result = self._measure(waiting, args, state)
-        link.log({key: value if math.isfinite(value) else None for key, value in result.log_entry().items()})
-        model_card.add_evaluation_seconds(link.model, result.total_seconds)
-        self._run.write_training_table()
+        result = event.measure(link, waiting, args, run, self.on_error)
+        event.note(link, run, result)
         if not trainer_evaluates:
-            best.take_over(plan, result, link, self)
+            best.take_over(run.plan, result, link, self)
         self._stop_without_improvement(state, control)
-        self._run.write_results()
+        run.write_results()
         if not trainer_evaluates:
             trials.report(link, result.log_entry())
         return True
@@ -278,25 +273,6 @@ class EvaluatorCallback(TrainerCallback):
                 state,
                 control,
             )
-
-    def _measure(
-        self, tasks: list[Task], args: TrainingArguments, state: TrainerState, *, write: bool = True
-    ) -> EvalRecord:
-        link, step, epoch = self._connect(), state.global_step, state.epoch or 0.0
-        outcome = evaluate(
-            tasks,
-            link.model,
-            output_path=os.path.join(link.output_dir, "eval") if write and distributed.is_main_process() else None,
-            epoch=epoch,
-            step=step,
-            settings=EvalSettings.of(args),
-            on_error=self.on_error,
-        )
-        if self._record is not None:
-            self._record.plan.learn(outcome.metrics, args)
-        if write:
-            self._run.add(step, outcome)
-        return EvalRecord(step, epoch, outcome.merged, outcome.seconds)
 
     # -- after the last step -----------------------------------------------------------------------------------------
 

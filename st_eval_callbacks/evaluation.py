@@ -112,7 +112,8 @@ def evaluate(
             except EvaluationError as error:
                 if on_error == "raise":
                     raise
-                logger.warning("%s Training goes on (on_error='warn').", error, exc_info=error.__cause__)
+                if is_main_process():
+                    logger.warning("%s Training goes on (on_error='warn').", error, exc_info=error.__cause__)
                 metrics = None
             outcome.seconds[task.name] = time.perf_counter() - start + parts[task]
             if metrics is None:

@@ -24,7 +24,7 @@ SECONDS = 20
 
 @pytest.fixture(scope="module", params=[2, 3])
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Told]]:
-    names = [*FAILURES, "goes_on", "interrupted", "out_of_step", *VALUES[1:], "served", "sharded"]
+    names = [*FAILURES, "goes_on", "interrupted", "out_of_step", *VALUES[1:], "served", "sharded", "told_by_loggers"]
     return launch(MODULE, names, request.param, tmp_path_factory.mktemp("failing"))
 
 
@@ -96,3 +96,11 @@ def test_a_sharded_model_runs_equally_often_everywhere_and_gives_the_values_of_t
     assert len({one.value["passes"] for one in each}) == 1
     for one in each:
         assert same(one.value["values"], references["sharded"]["values"], tolerance=1e-6)
+
+
+def test_only_the_main_process_logs(told: dict[str, list[Told]]) -> None:
+    first, *others = [one.value for one in told["told_by_loggers"]]
+    assert first["info"] > 3
+    # The collapsed model, and the evaluator that failed.
+    assert first["warnings"] == 2
+    assert others == [{"info": 0, "warnings": 0}] * len(others)

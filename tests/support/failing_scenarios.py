@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -188,6 +189,29 @@ def by_hand(folder: Path) -> Any:
         dist.barrier()
     with (name / evaluator.csv_file).open(encoding="utf-8") as stream:
         return {"values": values, "epochs": [row["epoch"] for row in csv.DictReader(stream)]}
+
+
+def told_by_loggers(folder: Path) -> Any:
+    """Messages of the package on each process, of an evaluation that logs and of one that fails and is let pass."""
+    records: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record.levelname)
+
+    logger, handler = logging.getLogger("st_eval_callbacks"), Keep()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        collapsed = StubModel({one: [1.0, 1.0] for one in "abcdef"})
+        reranking = {"query": "a", "positive": ["b"], "negative": ["c", "d"]}
+        measured(evaluators.RerankingEvaluator([reranking]), collapsed)
+        measured({"bad": _fails_on(1)}, StubModel({"a": [1.0]}), on_error="warn")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    return {"info": records.count("INFO"), "warnings": records.count("WARNING")}
 
 
 # -- sharded models ---------------------------------------------------------------------------------------------------
