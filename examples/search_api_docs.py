@@ -172,6 +172,7 @@ def build_trainer(
         logging_steps=10,
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.accelerator.is_available(),  # without it, processes on a CPU would each train alone
     )
     return SentenceTransformerTrainer(
         model=model,
@@ -226,9 +227,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the output folder")
     options = parser.parse_args(argv)
 
+    import torch
     from accelerate import PartialState
 
-    processes = PartialState()
+    processes = PartialState(cpu=not torch.accelerator.is_available())
     pairs = collect_pairs()
     train, dev = split_pairs(pairs if options.num_pairs is None else sample(pairs, options.num_pairs))
     processes.print(f"{len(train)} pairs to train on, {len(dev)} held out", flush=True)

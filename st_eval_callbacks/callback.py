@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from . import best, event, trials
+from . import best, distributed, event, trials
 from .history import History
 from .plan import make_plan, obey_eval_steps, optimizer_steps_per_epoch
 from .run_record import RunRecord
@@ -126,6 +126,7 @@ class EvaluatorCallback(TrainerCallback):
         # The trainer of sparse encoders puts a callback of its own first once all others are in their places.
         link.place_callback(self)
         self._eval_on_start_as_given(args)
+        distributed.warn_if_apart()
         dataloader = kwargs.get("train_dataloader")
         plan = make_plan(
             self.tasks,

@@ -17,12 +17,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+import accelerate.state
 import torch
 import torch.distributed as dist
+from accelerate import DistributedType
+from accelerate.state import AcceleratorState
 from sentence_transformers import util
 from torch import Tensor, nn
 
 from .kernels.shares import ALONE, Shares
+
+logger = logging.getLogger(__name__)
 
 # A meeting tells why one came, whether it has failed, a number, and the dimensions and sizes of a tensor.
 _MAX_NDIM = 6
@@ -84,12 +89,26 @@ _BLOCK: ContextVar[_Block | None] = ContextVar("block_of_processes", default=Non
 
 def process_index() -> int:
     """Which of them this one is, 0 without several."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if num_processes() > 1 else 0
 
 
 def num_processes() -> int:
-    """How many there are, 1 without several."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """How many there are, 1 without several: those of Accelerate where it runs, else those of torch."""
+    if not dist.is_available() or not dist.is_initialized():
+        return 1
+    if accelerate.state.is_initialized() and AcceleratorState().distributed_type == DistributedType.NO:
+        return 1
+    return dist.get_world_size()
+
+
+def warn_if_apart() -> None:
+    """Warn where several processes were started and each trains by itself, which on a CPU is what one gets."""
+    if dist.is_available() and dist.is_initialized() and num_processes() == 1 and dist.get_world_size() > 1:
+        logger.warning(
+            "%d processes were started, but Accelerate runs each by itself: all train the same, and write the same "
+            "files. On a CPU, pass use_cpu=True in the training arguments.",
+            dist.get_world_size(),
+        )
 
 
 def is_main_process() -> bool:
