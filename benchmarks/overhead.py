@@ -10,19 +10,10 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 from transformers import TrainerCallback
 
 from st_eval_callbacks import EvaluatorCallback
@@ -30,6 +21,7 @@ from st_eval_callbacks import EvaluatorCallback
 from . import measure
 from .compare import Settings
 from .report import Section
+from .stubs import static_model
 
 NAME = "training with the callback due at every step"
 _WORDS = [f"word{number}" for number in range(64)]
@@ -48,14 +40,6 @@ class Empty(BaseEvaluator):
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         return {"empty_score": 0.5}
-
-
-def tiny_model() -> SentenceTransformer:
-    """A real model whose steps take little: the mean of one vector for each word."""
-    tokenizer = Tokenizer(WordLevel({word: row for row, word in enumerate(["[UNK]", *_WORDS])}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    weights = torch.randn(len(_WORDS) + 1, 16, generator=torch.Generator().manual_seed(0))
-    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu")
 
 
 class Clock(TrainerCallback):
@@ -78,7 +62,7 @@ class Clock(TrainerCallback):
 
 def training(num_steps: int, output_dir: str, callbacks: Callable[[], list[Any]]) -> float:
     """Train for so many steps and return the seconds from the first to the last."""
-    model, clock = tiny_model(), Clock()
+    model, clock = static_model(_WORDS, 16), Clock()
     texts = [f"{_WORDS[place % 64]} {_WORDS[place * 7 % 64]}" for place in range(512)]
     trainer = SentenceTransformerTrainer(
         model=model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import event, growth, metrics_stage, mining, mse, overhead, pairs, rerank, retrieval
+from . import event, growth, metrics_stage, mining, mse, overhead, pairs, processes, rerank, retrieval
 from .compare import Settings
 from .report import Section
 
@@ -40,5 +40,6 @@ GROUPS = (
     Group("mse", _names(mse.ROWS), mse.run),
     Group("event", _names(event.ROWS), event.run),
     Group("growth", (growth.NAME,), growth.run),
+    Group("processes", (processes.NAME,), processes.run),
     Group("overhead", (overhead.NAME,), overhead.run),
 )

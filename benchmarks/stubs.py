@@ -1,4 +1,4 @@
-"""Models that return ready embeddings, and seeded data for them.
+"""Models that return ready embeddings or cost little, and seeded data for them.
 
 Embeddings come in clusters, so that metrics are neither 0 nor 1.
 """
@@ -11,7 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sentence_transformers.util.similarity import SimilarityFunction
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -78,6 +83,14 @@ class StubModel:
             return self.table[first : first + num]
         rows = np.fromiter(map(self.rows.__getitem__, inputs), dtype=np.int64, count=num)
         return self.table.index_select(0, torch.from_numpy(rows))
+
+
+def static_model(words: Sequence[str], dim: int) -> SentenceTransformer:
+    """A real model whose steps take little: the mean of one vector for each word."""
+    tokenizer = Tokenizer(WordLevel({word: row for row, word in enumerate(["[UNK]", *words])}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    weights = torch.randn(len(words) + 1, dim, generator=generator(0))
+    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu")
 
 
 def names(prefix: str, num: int) -> list[str]:

@@ -82,6 +82,7 @@ class _Why(IntEnum):
     NUMBER = 2
     GATHER = 3
     BROADCAST = 4
+    EXCHANGE = 5
 
 
 _BLOCK: ContextVar[_Block | None] = ContextVar("block_of_processes", default=None)
@@ -190,6 +191,38 @@ def gather(tensor: Tensor) -> list[Tensor]:
         tensor if index == process_index() else flat[:size].view(tensor.dtype).view(shape).to(tensor.device)
         for index, (flat, size, shape) in enumerate(zip(received, num_bytes, shapes, strict=True))
     ]
+
+
+def exchange(tensor: Tensor) -> list[Tensor]:
+    """This process's range of the rows of each process's tensor, in the order of the processes.
+
+    Args:
+        tensor: (N, ...) of one shape and dtype on all.
+
+    Returns:
+        For each process its rows `shares().part(N)`, on the device of this one's tensor.
+
+    Raises:
+        OtherProcessError: When another process failed.
+    """
+    shared = shares()
+    if shared.num == 1:
+        return [tensor]
+    tensor = tensor.detach()
+    _meet(_Why.EXCHANGE, sizes=list(tensor.shape))
+    row_shape = tensor.shape[1:]
+    row_bytes = row_shape.numel() * tensor.element_size()
+    parts = [Shares(index, shared.num).part(len(tensor)) for index in range(shared.num)]
+    sizes = [(part.stop - part.start) * row_bytes for part in parts]
+    own_bytes = sizes[shared.index]
+    with torch.inference_mode(False):
+        sent = tensor.contiguous().view(-1).view(torch.uint8).to(_device(tensor))
+        received = sent.new_empty(own_bytes * shared.num)
+        dist.all_to_all_single(received, sent, [own_bytes] * shared.num, sizes)
+    TRAFFIC.num_gathered_bytes += own_bytes * (shared.num - 1)
+    # Copied, for a view of another type must be aligned to it.
+    flat = [received[index * own_bytes : (index + 1) * own_bytes].clone() for index in range(shared.num)]
+    return [one.view(tensor.dtype).view(-1, *row_shape).to(tensor.device) for one in flat]
 
 
 def numbers(number: int) -> list[int]:

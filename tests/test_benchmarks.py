@@ -39,6 +39,7 @@ ROWS = {
     "(b) five Matryoshka sizes",
     "(c) one retrieval set",
     "growth of retrieval",
+    "two processes",
     "training with the callback due at every step",
 }
 

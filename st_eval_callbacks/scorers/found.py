@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..distributed import shares
+from ..distributed import exchange, shares
 from ..kernels.topk import Hits, StreamingSearch, merge_hits, merge_num_tied
 from .scorer import SearchResult
 
@@ -54,11 +54,13 @@ def found_by_all(
     gather = shares().gather
     # The last entry stands for "no document", which has the position -1.
     positions = torch.from_numpy(np.append(places, -1)).to(hits.positions.device)[hits.positions]
-    each = [Hits(*pair) for pair in zip(gather(hits.scores), gather(positions), strict=True)]
-    merged = merge_hits(each, k)
+    # Each process merges the hits of a range of the queries: what it receives does not grow with their number.
+    each = [Hits(*pair) for pair in zip(exchange(hits.scores), exchange(positions), strict=True)]
+    part = merge_hits(each, k)
+    merged = Hits(torch.cat(gather(part.scores)), torch.cat(gather(part.positions)))
     nonfinite = torch.stack(gather(search.nonfinite)).any(dim=0)
     if num_tied is not None:
-        num_tied = merge_num_tied(each, gather(num_tied), merged)
+        num_tied = torch.cat(gather(merge_num_tied(each, exchange(num_tied), part)))
     if watch is not None and watched is not None:
         is_own, _ = _within(watch[1].cpu().numpy(), places)
         scores = watched.new_full((len(is_own),), float("nan"))

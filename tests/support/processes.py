@@ -40,6 +40,12 @@ class Told:
     seconds: float
 
 
+def environment() -> dict[str, str]:
+    """What a process of its own needs to find the project and its tests' helpers."""
+    paths = os.pathsep.join([str(_ROOT), str(_ROOT / "tests")])
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+
+
 def launch(
     module: str, names: Sequence[str], num_processes: int, folder: Path, timeout: float = 300
 ) -> dict[str, list[Told]]:
@@ -56,15 +62,10 @@ def launch(
         What each process told, by scenario.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(_ROOT), str(_ROOT / "tests")]),
-    }
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={num_processes}", "--standalone"]
     command += ["-m", "support.processes", module, str(folder), *names]
     done = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
+        command, env=environment(), cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
     )
     each = []
     for index in range(num_processes):
