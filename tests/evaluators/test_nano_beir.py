@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sentence_transformers.sentence_transformer import evaluation as peer
 from support.models import tiny_model
-from support.parity import assert_equal_to_peer, sentences
+from support.nano import write_nano
+from support.parity import assert_equal_to_peer
 
 from st_eval_callbacks.evaluators import InformationRetrievalEvaluator, NanoBEIREvaluator
 
@@ -19,30 +18,7 @@ from st_eval_callbacks.evaluators import InformationRetrievalEvaluator, NanoBEIR
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two tiny data sets with the subsets corpus, queries and qrels."""
-    # A name of its own: `datasets` may serve a folder of the same name from an earlier run's cache.
-    root = tmp_path / f"nano-{uuid.uuid4().hex}"
-    lines = ["---", "configs:"]
-    for subset in ("corpus", "queries", "qrels"):
-        (root / subset).mkdir(parents=True)
-        lines += [f"- config_name: {subset}", "  data_files:"]
-        for split in ("NanoMSMARCO", "NanoNQ"):
-            lines += [f"  - split: {split}", f"    path: {subset}/{split}.jsonl"]
-    (root / "README.md").write_text("\n".join([*lines, "---", ""]))
-    for number, split in enumerate(("NanoMSMARCO", "NanoNQ")):
-        chooser = random.Random(number)
-        texts = list(dict.fromkeys(sentences(50, 50 + number)))
-        rows: dict[str, list[dict[str, str]]] = {
-            "queries": [{"_id": f"q{i}", "text": text} for i, text in enumerate(texts[:6])],
-            "corpus": [{"_id": f"d{i}", "text": text} for i, text in enumerate(texts[6:])],
-            "qrels": [
-                {"query-id": f"q{i}", "corpus-id": f"d{chooser.randrange(len(texts) - 6)}"}
-                for i in range(6)
-                for _ in "ab"
-            ],
-        }
-        for subset, found in rows.items():
-            (root / subset / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in found) + "\n")
-    return root
+    return write_nano(tmp_path)
 
 
 @pytest.mark.parametrize(

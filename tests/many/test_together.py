@@ -21,6 +21,8 @@ VALUES = [
     "mining_settings",
     "custom_functions",
     "label_accuracy",
+    "nano_beir",
+    "mse_from_data_frame",
     "nested",
 ]
 OTHERS = ["predictions", "encoded", "open_session"]

@@ -16,6 +16,7 @@ from sentence_transformers import InputExample
 from sentence_transformers.base.evaluation import SequentialEvaluator
 from sentence_transformers.sentence_transformer import evaluation as st
 from support.models import tiny_model, tiny_router_model, tiny_static_model
+from support.nano import write_nano
 from support.parity import sentences
 from torch.utils.data import DataLoader
 
@@ -244,6 +245,27 @@ def label_accuracy(folder: Path) -> Any:
         for place, loader in enumerate([*loaders, collated])
     ]
     return measured(each, model)
+
+
+def nano_beir(folder: Path) -> Any:
+    """Data sets read from a folder by each process."""
+    root = distributed_value(lambda: str(write_nano(folder)))
+    evaluator = evaluators.NanoBEIREvaluator(["msmarco", "nq"], dataset_id=root)
+    with small_blocks():
+        return measured(evaluator, models()["plain"])
+
+
+def distributed_value(make: Callable[[], Any]) -> Any:
+    """What the main process makes, on all."""
+    with distributed.guarded():
+        return distributed.from_main(make() if distributed.is_main_process() else None)
+
+
+def mse_from_data_frame(folder: Path) -> Any:
+    """A table of translations, and the student's texts of several pairs."""
+    rows = [{"en": one, "de": other} for one, other in zip(*pairs(9, seed=14), strict=True)]
+    teacher, languages = models()["teacher"], [("en", "de"), ("de", "en")]
+    return measured(evaluators.MSEEvaluatorFromDataFrame(rows, teacher, languages, name="mse"), models()["plain"])
 
 
 def nested(folder: Path) -> Any:
