@@ -1,8 +1,19 @@
 """Texts to embeddings: distinct, ordered, batched, cached, sliced; training stays untouched."""
 
+from .numbering import key_of
 from .options import Embeddings, EncodeOptions
 from .session import Session
 from .shared import apart, encode_once, is_open, session
 from .state import untouched
 
-__all__ = ["Embeddings", "EncodeOptions", "Session", "apart", "encode_once", "is_open", "session", "untouched"]
+__all__ = [
+    "Embeddings",
+    "EncodeOptions",
+    "Session",
+    "apart",
+    "encode_once",
+    "is_open",
+    "key_of",
+    "session",
+    "untouched",
+]

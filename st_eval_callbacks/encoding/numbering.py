@@ -99,14 +99,42 @@ class Numbering:
         return list(map(self._keys.__getitem__, numbers.tolist()))
 
 
+class Same:
+    """Stands for an input that cannot be hashed, such as an image: equal to itself only.
+
+    Args:
+        one: The input.
+    """
+
+    __slots__ = ("one",)
+
+    def __init__(self, one: Any) -> None:
+        self.one = one
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both stand for one object."""
+        return isinstance(other, Same) and other.one is self.one
+
+    def __hash__(self) -> int:
+        """That of the object's identity."""
+        return id(self.one)
+
+
 def key_of(one: Any) -> Hashable:
     """What tells an input apart: a text itself, anything else with its type, since 1, 1.0 and True are equal."""
-    return one if isinstance(one, str) else (type(one), one)
+    if isinstance(one, str):
+        return one
+    key = (type(one), one)
+    try:
+        hash(key)
+    except TypeError:
+        return Same(one)
+    return key
 
 
 def input_of(key: Any) -> Any:
     """The input that has a key."""
-    return key if isinstance(key, str) else key[1]
+    return key if isinstance(key, str) else key.one if isinstance(key, Same) else key[1]
 
 
 # By model, so that it goes when the model goes.

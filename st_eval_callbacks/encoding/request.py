@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .fallback import encode_method
-from .numbering import Numbering, Numbers, key_of
+from .numbering import Numbering, Numbers, Same, key_of
 from .options import EncodeOptions
 from .standard import is_standard, resolved_prompt, resolved_task
 from .tables import normalised, truncated
@@ -24,7 +24,8 @@ class Request:
         is_standard: Whether the fast path takes them: plain texts and a standard model.
         prompt: The prompt's text for the fast path.
         task: The task, None where the model treats all alike.
-        keys: What tells the inputs apart; None when they cannot be hashed.
+        keys: What tells the inputs apart.
+        is_lasting: Whether the keys may outlive the evaluation: not where they hold objects that nobody else may want.
         numbers: Numbers of the inputs, where they are known already.
     """
 
@@ -34,7 +35,8 @@ class Request:
     is_standard: bool
     prompt: str | None
     task: str | None
-    keys: Sequence[Hashable] | None
+    keys: Sequence[Hashable]
+    is_lasting: bool = True
     numbers: Numbers | None = None
 
     @classmethod
@@ -64,29 +66,29 @@ class Request:
         if numbers is not None or all(issubclass(kind, str) for kind in set(map(type, listed))):
             if is_standard(model):
                 prompt, task = resolved_prompt(model, options), resolved_task(model, options)
-                return cls(model, listed, options, True, prompt, task, listed, numbers)
-            keys: Sequence[Hashable] | None = listed
+                return cls(model, listed, options, True, prompt, task, listed, numbers=numbers)
+            keys: list[Hashable] = listed
         else:
-            keys = _keys(listed)
+            keys = list(map(key_of, listed))
         _, task = encode_method(model, options.task)
-        return cls(model, listed, options, False, options.prompt, task, keys, numbers)
+        is_lasting = keys is listed or not any(isinstance(key, Same) for key in keys)
+        return cls(model, listed, options, False, options.prompt, task, keys, is_lasting, numbers)
 
     @property
     def space_key(self) -> Hashable:
         """Requests with the same key share embeddings."""
         prompt_name = None if self.is_standard else self.options.prompt_name
-        return id(self.model), self.is_standard, self.prompt, prompt_name, self.task, self.options.max_active_dims
+        kind = (self.is_standard, self.is_lasting)
+        return id(self.model), kind, self.prompt, prompt_name, self.task, self.options.max_active_dims
 
     def part(self, start: int, end: int) -> Request:
         """The request for some of the inputs."""
-        keys = None if self.keys is None else self.keys[start:end]
-        return replace(self, inputs=self.inputs[start:end], keys=keys, numbers=None)
+        return replace(self, inputs=self.inputs[start:end], keys=self.keys[start:end], numbers=None)
 
     def chosen(self, places: Numbers) -> Request:
         """The request for the inputs at some places."""
         inputs = [self.inputs[place] for place in places]
-        is_text = self.keys is self.inputs
-        keys = inputs if is_text else None if self.keys is None else [self.keys[place] for place in places]
+        keys = inputs if self.keys is self.inputs else [self.keys[place] for place in places]
         return replace(self, inputs=inputs, keys=keys, numbers=None)
 
     def joined(self, options: EncodeOptions) -> EncodeOptions:
@@ -114,13 +116,3 @@ class Request:
         if dim is not None:
             table = truncated(table, dim)
         return normalised(table) if self.options.normalize else table
-
-
-def _keys(inputs: list[Any]) -> list[Hashable] | None:
-    keys = list(map(key_of, inputs))
-    try:
-        for key in keys:
-            hash(key)
-    except TypeError:
-        return None
-    return keys

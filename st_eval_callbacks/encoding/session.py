@@ -68,6 +68,7 @@ class Session(Counters):
         self._cache_room = cache_bytes
         self._spaces: dict[Hashable, Space] = {}
         self._numberings: dict[int, tuple[Any, Numbering]] = {}
+        self._passing = Numbering()
         self._num_streams: Counter[Hashable] = Counter()
 
     def lookup(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
@@ -106,7 +107,7 @@ class Session(Counters):
         unions: defaultdict[Hashable, list[Request]] = defaultdict(list)
 
         def join(request: Request) -> None:
-            if request.inputs and request.keys is not None:
+            if request.inputs:
                 unions[request.space_key].append(request)
 
         for inputs, options in requests:
@@ -169,25 +170,21 @@ class Session(Counters):
                     yield request.view(read(place, place + block_size))
 
     def _kept(self, request: Request) -> Embeddings:
-        """Whole embeddings of inputs, kept from now on unless they cannot be told apart."""
+        """Whole embeddings of inputs, kept from now on."""
         if not request.inputs:
             return Embeddings(torch.empty(0, 0), torch.empty(0, dtype=torch.int64))
-        if request.keys is None:
-            with self._bar(request, len(request.inputs)) as bar:
-                table = self._encoder.encode(request, request.inputs, bar.update)
-            return Embeddings(table, torch.arange(len(table), device=table.device))
         space = self._encode_missing([request])
         return Embeddings(space.table, space.index(self._numbers(request)))
 
     def _encode_missing(self, requests: Sequence[Request]) -> Space:
-        """Keep whole embeddings of all inputs of requests that share a space; all have keys."""
+        """Keep whole embeddings of all inputs of requests that share a space."""
         request, space = requests[0], self._space(requests[0])
         numbers = [self._numbers(one) for one in requests]
         missing = space.missing(numbers[0] if len(numbers) == 1 else np.concatenate(numbers))
         if len(missing):
             options = reduce(lambda options, one: one.joined(options), requests[1:], request.options)
             request = replace(request, options=options)
-            keys = self._numbering(request.model).keys(missing)
+            keys = self._numbering(request).keys(missing)
             are_texts = all(one.keys is one.inputs for one in requests)
             with self._bar(request, len(missing)) as bar:
                 inputs = keys if are_texts else list(map(input_of, keys))
@@ -197,10 +194,7 @@ class Session(Counters):
 
     def _chunk(self, request: Request, num_left: int, spare: Any, progress: Progress) -> Callable[[int, int], Tensor]:
         """Encode a chunk of a stream and say how to read whole rows of it in order."""
-        if request.keys is None:
-            table = self._encoder.encode_own(request, request.inputs, progress, spare)
-            return lambda start, end: _slice(table, start, end)
-        space, numbering, local = self._space(request, is_own=True), self._numbering(request.model), Numbering()
+        space, numbering, local = self._space(request, is_own=True), self._numbering(request), Numbering()
         places = local.assign(request.keys)
         keys = local.keys(np.arange(len(local)))
         rows = self._rows(space, numbering, keys)
@@ -228,7 +222,7 @@ class Session(Counters):
         shared = self._space(request)
         rows = np.full(len(keys), -1, dtype=np.int64)
         if shared is not self._space(request, is_own=True):
-            rows = self._rows(shared, self._numbering(request.model), keys)
+            rows = self._rows(shared, self._numbering(request), keys)
         unknown = [one for one, row in zip(inputs, rows, strict=True) if row < 0]
         if not unknown and not distributed.is_sharded(request.model):
             return take(shared.table, torch.from_numpy(rows).to(shared.table.device))
@@ -261,9 +255,12 @@ class Session(Counters):
         return True
 
     def _request(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None) -> Request:
-        return Request.of(model, inputs, options, self._numbering(model))
+        return Request.of(model, inputs, options, self._numbering_of(model))
 
-    def _numbering(self, model: Any) -> Numbering:
+    def _numbering(self, request: Request) -> Numbering:
+        return self._numbering_of(request.model) if request.is_lasting else self._passing
+
+    def _numbering_of(self, model: Any) -> Numbering:
         found = self._numberings.get(id(model))
         if found is None:
             # The model is held so that its identity stays its own.
@@ -271,8 +268,7 @@ class Session(Counters):
         return found[1]
 
     def _numbers(self, request: Request) -> Numbers:
-        assert request.keys is not None
-        numbering = self._numbering(request.model)
+        numbering = self._numbering(request)
         known = request.numbers if request.numbers is not None else numbering.recall(request.inputs)
         if known is not None:
             return known

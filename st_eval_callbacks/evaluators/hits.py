@@ -98,7 +98,10 @@ def warn_if_collapsed(label: str, hits: Hits, num_documents: int) -> None:
 def write_predictions(
     path: Path, query_ids: Sequence[Any], queries: Sequence[Any], document_ids: Sequence[Any], hits: Hits
 ) -> None:
-    """Write hits as JSON lines: `query_id`, `query`, and `results` of `corpus_id` and `score`, best first."""
+    """Write hits as JSON lines: `query_id`, `query`, and `results` of `corpus_id` and `score`, best first.
+
+    A query that JSON cannot hold, such as an image, is named by its class.
+    """
     lines = []
     rows = zip(query_ids, queries, hits.positions.tolist(), hits.scores.tolist(), strict=True)
     for query_id, query, positions, scores in rows:
@@ -107,5 +110,9 @@ def write_predictions(
             for position, score in zip(positions, scores, strict=True)
             if position >= 0
         ]
-        lines.append(json.dumps({"query_id": query_id, "query": query, "results": found}))
+        lines.append(json.dumps({"query_id": query_id, "query": query, "results": found}, default=_named))
     replace_file(path, "\n".join(lines) + "\n")
+
+
+def _named(one: Any) -> str:
+    return f"<{type(one).__name__}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -240,4 +240,5 @@ class RerankingEvaluator(Evaluator):
 
 
 def _listed(documents: Any) -> list[Any]:
-    return [documents] if isinstance(documents, (str, Mapping)) else list(documents)
+    is_one = isinstance(documents, (str, Mapping)) or not isinstance(documents, Iterable)
+    return [documents] if is_one else list(documents)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..distributed import is_main_process, shares
+from ..encoding import key_of
 from ..kernels.mining import Match, match_accuracy
 from ..kernels.similarity import all_pairs
 from ..scorers import Scorer, Wish
@@ -125,6 +126,6 @@ class TranslationEvaluator(Evaluator):
 
 
 def _ids(texts: Sequence[Any]) -> Tensor:
-    """(N,) int64, the same for equal texts."""
+    """(N,) int64, the same for equal texts; what cannot be hashed is equal to itself only."""
     places: dict[Any, int] = {}
-    return torch.tensor([places.setdefault(text, len(places)) for text in texts])
+    return torch.tensor([places.setdefault(key_of(text), len(places)) for text in texts])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import random
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -255,14 +257,30 @@ def test_an_object_with_a_plain_encode_works_whatever_it_returns(form: Any) -> N
     assert model.num_calls == 1
 
 
-def test_inputs_that_cannot_be_hashed_are_all_encoded() -> None:
+def test_inputs_that_cannot_be_hashed_are_encoded_once_an_object_and_let_go_with_the_session() -> None:
+    class Image:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+        def __len__(self) -> int:
+            return self.size
+
     one, model = Session(), OnlyEncode(torch.tensor)
-    inputs = [["x", "y"], ["z"], ["x", "y"]]
-    for _ in range(2):
-        assert one.lookup(model, inputs).rows().tolist() == [[2, 1], [1, 1], [2, 1]]
+    first, second = Image(2), Image(2)
+    inputs = [first, second, "abc", first]
     one.prefetch(model, [(inputs, None)])
-    assert torch.cat(list(one.stream(model, inputs, block_size=2))).tolist() == [[2, 1], [1, 1], [2, 1]]
-    assert one.num_encoded == 9
+    for _ in range(2):
+        assert one.lookup(model, inputs).rows().tolist() == [[2, 1], [2, 1], [3, 1], [2, 1]]
+    assert torch.cat(list(one.stream(model, inputs, block_size=2))).tolist() == [[2, 1], [2, 1], [3, 1], [2, 1]]
+    assert one.num_encoded == 3
+    first.size = 5
+    assert Session().lookup(model, inputs).rows().tolist() == [[5, 1], [2, 1], [3, 1], [5, 1]]
+    gone = weakref.ref(second)
+    del one, inputs, first, second
+    gc.collect()
+    assert gone() is None
 
 
 def test_equal_inputs_of_different_types_are_told_apart() -> None:
