@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -63,3 +64,10 @@ def test_every_block_of_the_document_runs(name: str, capsys: pytest.CaptureFixtu
 def test_every_link_to_a_file_leads_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def test_the_grid_of_tasks_and_kinds_of_model_is_what_the_code_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    grid = importlib.import_module("grid")
+    text = grid.PAGE.read_text(encoding="utf-8")
+    assert grid.renewed(text) == text, "python docs/grid.py writes the tables anew"
