@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import event, growth, metrics_stage, mining, mse, overhead, pairs, processes, rerank, retrieval
+from . import (
+    cross_encoder,
+    event,
+    growth,
+    metrics_stage,
+    mining,
+    mse,
+    overhead,
+    pairs,
+    processes,
+    rerank,
+    retrieval,
+)
 from .compare import Settings
 from .report import Section
 
@@ -36,6 +48,7 @@ GROUPS = (
     Group("metrics", _names(metrics_stage.ROWS), metrics_stage.run),
     Group("pairs", _names(pairs.ROWS), pairs.run),
     Group("rerank", _names(rerank.ROWS), rerank.run),
+    Group("cross encoder", _names(cross_encoder.ROWS), cross_encoder.run),
     Group("mining", _names(mining.ROWS), mining.run),
     Group("mse", _names(mse.ROWS), mse.run),
     Group("event", _names(event.ROWS), event.run),

@@ -2,6 +2,7 @@
 
 from .numbering import key_of
 from .options import Embeddings, EncodeOptions
+from .predictions import PredictOptions
 from .session import Session
 from .shared import apart, encode_once, is_open, session
 from .state import untouched
@@ -9,6 +10,7 @@ from .state import untouched
 __all__ = [
     "Embeddings",
     "EncodeOptions",
+    "PredictOptions",
     "Session",
     "apart",
     "encode_once",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .token_store import Layout
+from .token_store import TYPE_BIT, Layout
 
 # A CPU is fastest while a batch stays in its cache; a GPU needs work enough to fill it.
 _CPU_BUDGET, _GPU_BUDGET = 1024, 32768
@@ -32,12 +32,19 @@ def token_budget(device: torch.device, is_bag: bool = False) -> int:
     return _CPU_BUDGET if device.type == "cpu" else _GPU_BUDGET
 
 
+def num_chars(one: Any) -> int:
+    """How long a text or a pair of texts is, in characters; 0 for anything else."""
+    if isinstance(one, str):
+        return len(one)
+    return sum(map(num_chars, one)) if isinstance(one, tuple) else 0
+
+
 def collate(layout: Layout, rows: Sequence[bytes]) -> dict[str, Any]:
     """Features of a batch.
 
     Args:
         layout: What the model wants.
-        rows: For each text its int32 token ids as bytes.
+        rows: For each text what `tokens.tokenise` says.
 
     Returns:
         Features by name, tensors on the CPU.
@@ -50,10 +57,11 @@ def collate(layout: Layout, rows: Sequence[bytes]) -> dict[str, Any]:
     positions = torch.arange(width)
     mask = positions >= width - lengths[:, None] if layout.pads_left else positions < lengths[:, None]
     ids = torch.full(mask.shape, layout.pad_id)
-    ids[mask] = flat
+    ids[mask] = flat & ~(1 << TYPE_BIT)
     features = {"input_ids": ids, "attention_mask": mask.long(), **layout.constants}
     if layout.has_types:
-        features["token_type_ids"] = torch.zeros_like(ids)
+        types = features["token_type_ids"] = torch.zeros_like(ids)
+        types[mask] = flat >> TYPE_BIT
     return features
 
 

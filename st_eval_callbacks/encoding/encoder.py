@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import distributed
 from ..kernels.shares import Shares
+from .batches import num_chars
 from .forward import Counters, encode_texts
 from .kinds import encode_rows
 from .numbering import Numbers
@@ -169,7 +170,7 @@ def _largest(number: int) -> int:
 
 
 def _longest_first(inputs: list[Any]) -> Numbers:
-    lengths = np.fromiter((len(one) if isinstance(one, str) else 0 for one in inputs), np.int64, len(inputs))
+    lengths = np.fromiter(map(num_chars, inputs), np.int64, len(inputs))
     return np.argsort(-lengths, kind="stable")
 
 

@@ -61,8 +61,8 @@ def encode_by_model(model: Any, inputs: Sequence[Any], options: EncodeOptions) -
         if getattr(options, name) is not None:
             arguments[name] = getattr(options, name)
     with _whole(model):
-        result = method(list(inputs), **_accepted(method, arguments))
-    embeddings = _as_tensor(result)
+        result = method(list(inputs), **accepted(method, arguments))
+    embeddings = as_tensor(result)
     if embeddings.ndim != 2 or len(embeddings) != len(inputs):
         raise ValueError(
             f"{type(model).__name__} returned embeddings of shape {tuple(embeddings.shape)} for {len(inputs)} inputs; "
@@ -80,7 +80,8 @@ def _whole(model: Any) -> AbstractContextManager[Any]:
     return context
 
 
-def _accepted(method: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+def accepted(method: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments without those that a method lacks and that change nothing about the values."""
     try:
         parameters = inspect.signature(method).parameters
     except (TypeError, ValueError):
@@ -90,7 +91,8 @@ def _accepted(method: Callable[..., Any], arguments: dict[str, Any]) -> dict[str
     return {name: value for name, value in arguments.items() if name in parameters or name not in _OPTIONAL}
 
 
-def _as_tensor(result: Any) -> Tensor:
+def as_tensor(result: Any) -> Tensor:
+    """What a model returned, as one tensor without gradients."""
     if isinstance(result, Tensor):
         return result.detach()
     if isinstance(result, (list, tuple)) and len(result) and isinstance(result[0], Tensor):

@@ -13,8 +13,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from .batches import collate, to_device, token_budget
-from .standard import device_of
+from .batches import collate, num_chars, to_device, token_budget
+from .standard import device_of, output_of
 from .token_store import token_store
 from .tokens import layout_of, preprocess, tokenise
 
@@ -102,7 +102,7 @@ def encode_texts(
         embeddings: Tensor | None = None
         try:
             with autocast:
-                embeddings = model(batch.features, **kwargs)["sentence_embedding"]
+                embeddings = output_of(model, model(batch.features, **kwargs))
         except torch.cuda.OutOfMemoryError:
             if batch.num_rows == 1 or num_passes is not None:
                 raise
@@ -148,7 +148,7 @@ class _Batches:
         self._rows: list[bytes] = []
         self._max_rows = batch_size or (_OPAQUE_ROWS if self._layout is None else _MAX_ROWS)
         if self._layout is None:
-            lengths = np.array([len(text) for text in texts])
+            lengths = np.array([num_chars(text) for text in texts])
         else:
             self._rows = tokenise(model, self._layout, texts, prompt, task, event)
             lengths = np.array([len(row) // 4 for row in self._rows])

@@ -1,4 +1,4 @@
-"""How models of each kind are asked for embeddings, where the fast path does not drive them itself."""
+"""How models of each kind are asked for embeddings or predictions, where the fast path does not drive them itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from .fallback import encode_by_model
 from .options import EncodeOptions
+from .predictions import PredictOptions, predict_by_model
 from .tables import Table
 
 EncodeRows = Callable[[Any, Sequence[Any], EncodeOptions], Table]
@@ -27,9 +28,11 @@ def encode_rows(model: Any, inputs: Sequence[Any], options: EncodeOptions) -> Ta
         One row an input, whole.
 
     Raises:
-        TypeError: When the model has no `encode`.
+        TypeError: When the model has no `encode`, or none of `predict` where pairs are to be scored.
         ValueError: When the result is not one row an input.
     """
+    if isinstance(options, PredictOptions):
+        return predict_by_model(model, inputs, options)
     for kind, encode in _KINDS:
         if isinstance(model, kind):
             return encode(model, inputs, options)

@@ -159,11 +159,18 @@ def numbering_of(model: Any) -> Numbering:
         return Numbering()
 
 
-def _outline(texts: list[Any]) -> tuple[int, str, str, str] | None:
-    """What lists that may be equal have in common; None for those of which no text can be told."""
+def _outline(texts: list[Any]) -> tuple[int, Any, Any, Any] | None:
+    """What lists of texts or pairs that may be equal have in common; None for lists of other things."""
     if not texts:
         return None
     first, middle, last = texts[0], texts[len(texts) // 2], texts[-1]
-    if not (isinstance(first, str) and isinstance(middle, str) and isinstance(last, str)):
+    if not all(map(_is_text, (first, middle, last))):
         return None
     return len(texts), first, middle, last
+
+
+def _is_text(one: Any) -> bool:
+    """Whether it is a text, or a pair of texts as a tuple: such lists are equal where their texts are."""
+    if isinstance(one, tuple):
+        return len(one) == 2 and isinstance(one[0], str) and isinstance(one[1], str)
+    return isinstance(one, str)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from .fallback import encode_method
 from .numbering import Numbering, Numbers, Same, key_of
@@ -27,6 +27,7 @@ class Request:
         keys: What tells the inputs apart.
         is_lasting: Whether the keys may outlive the evaluation: not where they hold objects that nobody else may want.
         numbers: Numbers of the inputs, where they are known already.
+        bar: What a bar says is done, and to what.
     """
 
     model: Any
@@ -38,6 +39,7 @@ class Request:
     keys: Sequence[Hashable]
     is_lasting: bool = True
     numbers: Numbers | None = None
+    bar: ClassVar[tuple[str, str]] = ("Encoding", "text")
 
     @classmethod
     def of(

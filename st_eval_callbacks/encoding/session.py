@@ -18,6 +18,7 @@ from .encoder import Encoder, Progress, own_places, share_size
 from .forward import Counters
 from .numbering import Numbering, Numbers, input_of, numbering_of
 from .options import Embeddings, EncodeOptions
+from .predictions import PairRequest, PredictOptions
 from .request import Request
 from .space import Space, free_memory
 from .tables import Table, merged, num_bytes, take
@@ -255,7 +256,8 @@ class Session(Counters):
         return True
 
     def _request(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None) -> Request:
-        return Request.of(model, inputs, options, self._numbering_of(model))
+        kind = PairRequest if isinstance(options, PredictOptions) else Request
+        return kind.of(model, inputs, options, self._numbering_of(model))
 
     def _numbering(self, request: Request) -> Numbering:
         return self._numbering_of(request.model) if request.is_lasting else self._passing
@@ -283,7 +285,8 @@ class Session(Counters):
     def _bar(self, request: Request, total: int) -> Any:
         # A model's own encode shows its own bar.
         show = request.is_standard and (request.options.show_progress_bar or self.show_progress_bar)
-        return tqdm(total=total, desc="Encoding", unit="text", disable=not (show and distributed.is_main_process()))
+        desc, unit = request.bar
+        return tqdm(total=total, desc=desc, unit=unit, disable=not (show and distributed.is_main_process()))
 
 
 def _slice(table: Table, start: int, end: int) -> Any:

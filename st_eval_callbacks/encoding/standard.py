@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Router
 from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -34,6 +34,11 @@ def is_standard(model: Any) -> bool:
     # Also wrappers put on the instance, say to count or cache calls.
     if any(name in vars(model) or not _is_inherited(type(model), name) for name in _REPLACED):
         return False
+    return runs_plainly(model)
+
+
+def runs_plainly(model: Any) -> bool:
+    """Whether a model of sentence-transformers runs as it is, in this process, on padded inputs."""
     return (
         getattr(model, "_distributed_inference", None) is None
         and model._compiled_call_impl is None
@@ -86,6 +91,22 @@ def input_modules(model: SentenceTransformer) -> Iterator[Any]:
             yield next(iter(route.children()))
     else:
         yield first
+
+
+def output_of(model: Any, features: Any) -> Any:
+    """What the fast path keeps of a forward pass.
+
+    Args:
+        model: A standard model.
+        features: What it returned for B inputs.
+
+    Returns:
+        (B, d) embeddings; (B, num_labels) scores before the activation function where it scores pairs.
+    """
+    if not isinstance(model, CrossEncoder):
+        return features["sentence_embedding"]
+    scores = features["scores"]
+    return scores if scores.ndim > 1 else scores[:, None]
 
 
 def device_of(model: SentenceTransformer) -> torch.device:

@@ -16,6 +16,9 @@ from .standard import input_modules
 MAX_TOKEN_BYTES = 256 * 2**20
 """Most memory for the kept token ids of one model, in bytes."""
 
+TYPE_BIT = 30
+"""The bit of a kept token id that holds its type; no vocabulary is so large."""
+
 # What keeping a text costs besides its token ids: a key, an entry and the header of its bytes.
 _ENTRY_BYTES = 256
 
@@ -28,7 +31,7 @@ class Layout:
         is_bag: Token ids follow one another with an offset for each text, instead of padded rows.
         pad_id: Token id of padding.
         pads_left: Whether padding comes before the text.
-        has_types: Whether the model wants token types (zero for a single text).
+        has_types: Whether the model wants token types: 0, and 1 for the second text of a pair.
         constants: Features that are the same for every text, such as the length of the prompt.
     """
 

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import Tensor
 
-from .token_store import Layout, token_store
+from .batches import num_chars
+from .token_store import TYPE_BIT, Layout, token_store
 
 # Texts tokenised in one call: enough for a tokenizer that works in parallel, few enough to bound the padding.
 _CHUNK = 512
 _PADDED_KEYS = {"input_ids", "attention_mask", "token_type_ids"}
 _PLAIN = (str, int, bool, type(None))
+_PROBE_TEXTS = ["a", "a a a a a a a a"]
+_PROBE_PAIRS = [("a", text) for text in _PROBE_TEXTS]
 
 
 def layout_of(model: SentenceTransformer, prompt: str | None, task: str | None) -> Layout | None:
@@ -31,7 +34,8 @@ def layout_of(model: SentenceTransformer, prompt: str | None, task: str | None) 
     """
     layouts = token_store(model).layouts
     if (prompt, task) not in layouts:
-        layouts[prompt, task] = _probe(preprocess(model, ["a", "a a a a a a a a"], prompt, task))
+        inputs = _PROBE_PAIRS if isinstance(model, CrossEncoder) else _PROBE_TEXTS
+        layouts[prompt, task] = _probe(preprocess(model, inputs, prompt, task))
     return layouts[prompt, task]
 
 
@@ -49,11 +53,12 @@ def tokenise(
         event: Number of the evaluation, for the store.
 
     Returns:
-        For each text its int32 token ids as bytes, special tokens included, without padding.
+        For each text its int32 token ids as bytes, special tokens included, without padding. Where the layout has
+        types, that of each token is its bit `TYPE_BIT`.
     """
     store = token_store(model)
     rows = [store.get((text, prompt, task), event) for text in texts]
-    missing = sorted((i for i, row in enumerate(rows) if row is None), key=lambda i: len(texts[i]))
+    missing = sorted((i for i, row in enumerate(rows) if row is None), key=lambda i: num_chars(texts[i]))
     for start in range(0, len(missing), _CHUNK):
         chunk = missing[start : start + _CHUNK]
         features = preprocess(model, [texts[i] for i in chunk], prompt, task)
@@ -63,7 +68,7 @@ def tokenise(
     return [row for row in rows if row is not None]
 
 
-def preprocess(model: SentenceTransformer, texts: list[str], prompt: str | None, task: str | None) -> dict[str, Any]:
+def preprocess(model: SentenceTransformer, texts: list[Any], prompt: str | None, task: str | None) -> dict[str, Any]:
     """The model's own features of a batch of texts, as `encode` makes them."""
     return dict(model.preprocess(texts, prompt=prompt, **({} if task is None else {"task": task})))
 
@@ -85,7 +90,7 @@ def _probe(features: dict[str, Any]) -> Layout | None:
         return None
     padding = mask == 0
     pad_id = int(ids[padding][0])
-    if (ids[padding] != pad_id).any() or (types is not None and types[~padding].any()):
+    if (ids[padding] != pad_id).any() or (types is not None and not set(types[~padding].tolist()) <= {0, 1}):
         return None
     return Layout(False, pad_id, bool(padding[0, 0]), types is not None, constants)
 
@@ -96,6 +101,8 @@ def _split(features: dict[str, Any], layout: Layout) -> list[bytes]:
         starts: list[int] = features["offsets"].tolist()
     else:
         mask = features["attention_mask"] != 0
+        if layout.has_types:
+            ids = ids | features["token_type_ids"] << TYPE_BIT
         ids = ids[mask]
         starts = [0, *torch.cumsum(mask.sum(dim=1), dim=0).tolist()[:-1]]
     flat = np.ascontiguousarray(ids.numpy().astype(np.int32))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from .base import Evaluator
 from .binary_classification import BinaryClassificationEvaluator
+from .cross_encoder_classification import CrossEncoderClassificationEvaluator
+from .cross_encoder_correlation import CrossEncoderCorrelationEvaluator
+from .cross_encoder_nano_beir import CrossEncoderNanoBEIREvaluator
+from .cross_encoder_reranking import CrossEncoderRerankingEvaluator
 from .embedding_similarity import EmbeddingSimilarityEvaluator
 from .information_retrieval import InformationRetrievalEvaluator
 from .label_accuracy import LabelAccuracyEvaluator
@@ -18,6 +22,10 @@ from .triplet import TripletEvaluator
 
 __all__ = [
     "BinaryClassificationEvaluator",
+    "CrossEncoderClassificationEvaluator",
+    "CrossEncoderCorrelationEvaluator",
+    "CrossEncoderNanoBEIREvaluator",
+    "CrossEncoderRerankingEvaluator",
     "EmbeddingSimilarityEvaluator",
     "Evaluator",
     "InformationRetrievalEvaluator",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,12 +11,10 @@ from sentence_transformers.util.similarity import SimilarityFunction
 from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from ..encoding import session, untouched
 from ..scorers import Scorer
 from .information_retrieval import InformationRetrievalEvaluator
+from .over_datasets import OverDatasets
 from .retrieval_metrics import RetrievalMetrics, key_of, metric_line
-
-logger = logging.getLogger(__name__)
 
 DATASET_NAMES: Mapping[str, str] = {
     "climatefever": "ClimateFEVER",
@@ -39,7 +36,7 @@ DATASET_NAMES: Mapping[str, str] = {
 _LOADERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 
 
-class NanoBEIREvaluator(RetrievalMetrics):
+class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
     """Retrieval metrics of each NanoBEIR dataset, and one aggregate of each metric over the datasets.
 
     Metrics of a dataset are those of `InformationRetrievalEvaluator` under the name `Nano<Dataset>`, aggregates have
@@ -114,7 +111,7 @@ class NanoBEIREvaluator(RetrievalMetrics):
         self.dataset_id = dataset_id
         self.aggregate_fn = aggregate_fn
         self.aggregate_key = aggregate_key
-        self._check_dataset_names()
+        check_dataset_names(self.dataset_names)
         self.query_prompts = self._prompts("query", query_prompts)
         self.corpus_prompts = self._prompts("corpus", corpus_prompts)
         self.evaluators = [
@@ -129,58 +126,6 @@ class NanoBEIREvaluator(RetrievalMetrics):
             for dataset in tqdm(self.dataset_names, desc="Loading NanoBEIR datasets", leave=False)
         ]
         self.csv_file = f"NanoBEIR_evaluation_{aggregate_key}_results.csv"
-        self._call: tuple[str | None, float, int] = (None, -1, -1)
-        self._per_dataset: dict[str, float] = {}
-
-    def metric_names(self, model: Any) -> list[str]:
-        """Keys of each dataset, then those of the aggregates.
-
-        Args:
-            model: The model that will be evaluated.
-
-        Returns:
-            Keys as `evaluator(model)` returns them.
-
-        Raises:
-            TypeError: When the model is of another kind.
-        """
-        names = [name for evaluator in self.evaluators for name in evaluator.metric_names(model)]
-        return [*names, *super().metric_names(model)]
-
-    def __call__(
-        self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
-    ) -> dict[str, float]:
-        """Evaluate a model on each dataset; see `Evaluator`.
-
-        Args:
-            model: The model.
-            output_path: Folder for CSVs and predictions; None writes nothing.
-            epoch: Passes over the training data done; -1 outside of training.
-            steps: Optimizer steps done; -1 at the end of an epoch.
-
-        Returns:
-            The metrics of each dataset, then the aggregates.
-
-        Raises:
-            TypeError: When the model is of another kind.
-        """
-        self._call = (output_path, epoch, steps)
-        aggregates = super().__call__(model, output_path, epoch, steps)
-        return {**self._per_dataset, **aggregates}
-
-    def score(self, scorer: Scorer) -> dict[str, float]:
-        """Run the evaluator of each dataset, then aggregate."""
-        self._per_dataset = {}
-        keys = self.metric_keys(scorer)
-        values: dict[str, list[float]] = {key: [] for key in keys}
-        with untouched(scorer.model), session(show_progress_bar=self.show_progress_bar):
-            for evaluator in tqdm(self.evaluators, desc="Evaluating datasets", disable=not self.show_progress_bar):
-                logger.info("Evaluating %s", evaluator.name)
-                metrics = evaluator(scorer.model, *self._call)
-                self._per_dataset.update(metrics)
-                for key in keys:
-                    values[key].append(metrics[f"{evaluator.name}_{key}"])
-        return {key: float(self.aggregate_fn(values[key])) for key in keys}
 
     def title(self, when: str) -> str:
         """The line logged before it runs."""
@@ -209,18 +154,6 @@ class NanoBEIREvaluator(RetrievalMetrics):
         names = ("dataset_names", "dataset_id", "truncate_dim", "query_prompts", "corpus_prompts")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    def _check_dataset_names(self) -> None:
-        if not self.dataset_names:
-            raise ValueError("dataset_names cannot be empty. Use None to evaluate on all datasets.")
-        unknown = [name for name in self.dataset_names if name.lower() not in DATASET_NAMES]
-        if unknown:
-            # Worded as in sentence-transformers, for those who look for it.
-            raise ValueError(
-                f"Dataset(s) {unknown} are not valid NanoBEIR datasets. Valid dataset names are: {list(DATASET_NAMES)}"
-            )
-        if len({name.lower() for name in self.dataset_names}) < len(self.dataset_names):
-            raise ValueError(f"dataset_names={self.dataset_names}: a dataset is given twice.")
-
     def _prompts(self, kind: str, prompts: str | Mapping[str, str] | None) -> dict[str, str] | None:
         if prompts is None or isinstance(prompts, str):
             return None if prompts is None else dict.fromkeys(self.dataset_names, prompts)
@@ -230,21 +163,52 @@ class NanoBEIREvaluator(RetrievalMetrics):
         return dict(prompts)
 
 
+def check_dataset_names(names: Sequence[str]) -> None:
+    """Refuse names that no dataset has.
+
+    Raises:
+        ValueError: When there is none, one is unknown, or one is given twice.
+    """
+    if not names:
+        raise ValueError("dataset_names cannot be empty. Use None to evaluate on all datasets.")
+    unknown = [name for name in names if name.lower() not in DATASET_NAMES]
+    if unknown:
+        # Worded as in sentence-transformers, for those who look for it.
+        raise ValueError(
+            f"Dataset(s) {unknown} are not valid NanoBEIR datasets. Valid dataset names are: {list(DATASET_NAMES)}"
+        )
+    if len({name.lower() for name in names}) < len(names):
+        raise ValueError(f"dataset_names={list(names)}: a dataset is given twice.")
+
+
 def _load(dataset_id: str, split: str) -> dict[str, Any]:
     """Queries, corpus and judgements of one dataset, as retrieval evaluators take them."""
     texts = {
-        subset: {row["_id"]: row["text"] for row in _rows(dataset_id, subset, split, ["_id", "text"]) if row["text"]}
+        subset: {
+            row["_id"]: row["text"] for row in read_rows(dataset_id, subset, split, ["_id", "text"]) if row["text"]
+        }
         for subset in ("queries", "corpus")
     }
-    relevant_docs: dict[Any, set[Any]] = {}
-    for row in _rows(dataset_id, "qrels", split, ["query-id", "corpus-id"]):
-        if row.get("score", 1) > 0:
-            found = row["corpus-id"] if isinstance(row["corpus-id"], list) else [row["corpus-id"]]
-            relevant_docs.setdefault(row["query-id"], set()).update(found)
+    relevant_docs = {query: set(found) for query, found in read_judgements(dataset_id, split).items()}
     return {**texts, "relevant_docs": relevant_docs}
 
 
-def _rows(dataset_id: str, subset: str, split: str, columns: Sequence[str]) -> Any:
+def read_judgements(dataset_id: str, split: str) -> dict[Any, list[Any]]:
+    """The ids of the relevant documents of each query, in the order of the judgements, each once."""
+    found: dict[Any, dict[Any, None]] = {}
+    for row in read_rows(dataset_id, "qrels", split, ["query-id", "corpus-id"]):
+        if row.get("score", 1) > 0:
+            ids = row["corpus-id"] if isinstance(row["corpus-id"], list) else [row["corpus-id"]]
+            found.setdefault(row["query-id"], {}).update(dict.fromkeys(ids))
+    return {query: list(ids) for query, ids in found.items()}
+
+
+def read_rows(dataset_id: str, subset: str, split: str, columns: Sequence[str]) -> Any:
+    """The rows of one split of one subset, with at least the given columns.
+
+    Raises:
+        ValueError: When they cannot be loaded, or lack a column.
+    """
     try:
         from datasets import load_dataset
     except ImportError as error:

@@ -144,7 +144,7 @@ class RerankingEvaluator(Evaluator):
         if num_nonfinite:
             warn_nonfinite(self.label, num_nonfinite, len(scores), "similarities")
             return dict.fromkeys(keys, math.nan)
-        self._warn_if_collapsed(scores)
+        warn_if_equal(self.label, scores, self._offsets)
         found = segment_metrics(scores, self._relevance, self._offsets, self.at_k)
         metrics = dict(zip(keys, (float(found[name].mean()) for name in ("map", "mrr", "ndcg")), strict=False))
         more = [measure for measure in dict.fromkeys(self.measures) if str(measure) not in metrics]
@@ -226,17 +226,26 @@ class RerankingEvaluator(Evaluator):
         ranked, order = table.sort(dim=1, descending=True, stable=True)
         return ranked, relevance.gather(1, order)
 
-    def _warn_if_collapsed(self, scores: Tensor) -> None:
-        best, worst = (torch.segment_reduce(scores, how, offsets=self._offsets) for how in ("max", "min"))
-        num_equal = int((best == worst).sum())
-        if num_equal * 2 > len(self.samples):
-            logger.warning(
-                "%s: all documents have the same score for %d of %d queries: the model has collapsed, or the samples "
-                "repeat a text. Metrics are then those of a random order.",
-                self.label,
-                num_equal,
-                len(self.samples),
-            )
+
+def warn_if_equal(label: str, scores: Tensor, offsets: Tensor) -> None:
+    """Say so when most queries have the same score for all their documents.
+
+    Args:
+        label: How messages name the evaluator.
+        scores: (T,) scores of the documents, list after list.
+        offsets: (S + 1,) bounds of the lists, none of which is empty.
+    """
+    best, worst = (torch.segment_reduce(scores, how, offsets=offsets) for how in ("max", "min"))
+    several = offsets.diff() > 1
+    num_equal, num_lists = int((several & (best == worst)).sum()), int(several.sum())
+    if num_equal * 2 > num_lists:
+        logger.warning(
+            "%s: all documents have the same score for %d of %d queries: the model has collapsed, or the samples "
+            "repeat a text. Metrics are then those of a random order.",
+            label,
+            num_equal,
+            num_lists,
+        )
 
 
 def _listed(documents: Any) -> list[Any]:

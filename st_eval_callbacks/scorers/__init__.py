@@ -7,15 +7,25 @@ from typing import Any
 
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 
+from .cross_encoder import CrossEncoderScorer, num_labels
 from .dense import DenseScorer
 from .scorer import Scorer, SearchResult, Similarity, Wish
 
-__all__ = ["DenseScorer", "Scorer", "SearchResult", "Similarity", "Wish", "scorer_for"]
+__all__ = [
+    "CrossEncoderScorer",
+    "DenseScorer",
+    "Scorer",
+    "SearchResult",
+    "Similarity",
+    "Wish",
+    "num_labels",
+    "scorer_for",
+]
 
 # The first class that a model is an instance of decides; None stands for a kind without an adapter.
 _ADAPTERS: list[tuple[type, Callable[[Any], Scorer] | None]] = [
     (SparseEncoder, None),
-    (CrossEncoder, None),
+    (CrossEncoder, CrossEncoderScorer),
     (MultiVectorEncoder, None),
     (SentenceTransformer, DenseScorer),
 ]
@@ -25,7 +35,7 @@ def scorer_for(model: Any) -> Scorer:
     """The adapter for a model.
 
     Args:
-        model: A model of sentence-transformers, or any object with `encode`.
+        model: A model of sentence-transformers, or any object with `encode`, or with `predict` alone.
 
     Returns:
         A scorer.
@@ -38,9 +48,12 @@ def scorer_for(model: Any) -> Scorer:
         if isinstance(model, kind):
             adapter = found
             break
+    else:
+        if not hasattr(model, "encode") and callable(getattr(model, "predict", None)):
+            adapter = CrossEncoderScorer
     if adapter is None:
         raise TypeError(
-            f"{type(model).__name__}: there is no adapter for this kind of model. SentenceTransformer models can be "
-            "evaluated, and objects with its encode."
+            f"{type(model).__name__}: there is no adapter for this kind of model. SentenceTransformer and "
+            "CrossEncoder models can be evaluated, and objects with their encode or predict."
         )
     return adapter(model)

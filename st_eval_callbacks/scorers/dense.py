@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -178,6 +178,14 @@ class DenseScorer:
             name: found_by_all(search, k, places, track_ties=track_ties, watch=watch)
             for name, search in searches.items()
         }
+
+    def predict(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: a model that embeds texts has no outputs for pairs.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(f"{type(self.model).__name__} (a {self.kind} model) embeds texts; it does not score pairs.")
 
 
 def _own_part(

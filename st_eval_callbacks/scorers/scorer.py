@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..encoding import Embeddings, EncodeOptions
+from ..encoding import Embeddings, EncodeOptions, PredictOptions
 from ..kernels.topk import Hits
 
 Similarity = str | Callable[[Tensor, Tensor], Tensor]
@@ -37,8 +37,8 @@ class Wish:
     """Inputs that a task will ask a scorer for.
 
     Attributes:
-        inputs: The inputs.
-        options: How they are encoded.
+        inputs: The inputs; pairs for a cross-encoder.
+        options: How they are encoded, or how pairs are scored (`PredictOptions`).
         streams: Whether they pass in blocks, so that they need not all be kept.
     """
 
@@ -97,4 +97,8 @@ class Scorer(Protocol):
         watch: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, SearchResult]:
         """The k best documents for each query, by name of the similarity function."""
+        ...
+
+    def predict(self, pairs: Sequence[Any], options: PredictOptions | None = None) -> Tensor:
+        """(P,) scores of pairs, or (P, num_labels) where there are several labels."""
         ...

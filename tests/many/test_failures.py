@@ -19,18 +19,19 @@ FAILURES = {
     "writing_fails": (0, "taken"),
 }
 VALUES = ["goes_on", "afterwards", "by_hand", "sharded_by_its_own_encode", "waits"]
+SHARDED = ["sharded", "sharded_cross_encoder"]
 SECONDS = 20
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Told]]:
-    names = [*FAILURES, "goes_on", "interrupted", "out_of_step", *VALUES[1:], "served", "sharded", "told_by_loggers"]
+    names = [*FAILURES, "goes_on", "interrupted", "out_of_step", *VALUES[1:], "served", *SHARDED, "told_by_loggers"]
     return launch(MODULE, names, request.param, tmp_path_factory.mktemp("failing"))
 
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    names = [*VALUES, "served", "sharded"]
+    names = [*VALUES, "served", *SHARDED]
     return {name: alone(MODULE, name, tmp_path_factory.mktemp("alone")) for name in names}
 
 
@@ -88,14 +89,15 @@ def test_evaluators_of_others_run_once_and_are_served_by_all(
     assert min(one["texts"] for one in each) > 0.6 * reference["texts"] / len(each)
 
 
+@pytest.mark.parametrize("name", SHARDED)
 def test_a_sharded_model_runs_equally_often_everywhere_and_gives_the_values_of_the_whole(
-    told: dict[str, list[Told]], references: dict[str, Any]
+    told: dict[str, list[Told]], references: dict[str, Any], name: str
 ) -> None:
-    each = [one for one in told["sharded"]]
+    each = [one for one in told[name]]
     assert [one.error for one in each] == [""] * len(each)
     assert len({one.value["passes"] for one in each}) == 1
     for one in each:
-        assert same(one.value["values"], references["sharded"]["values"], tolerance=1e-6)
+        assert same(one.value["values"], references[name]["values"], tolerance=1e-6)
 
 
 def test_only_the_main_process_logs(told: dict[str, list[Told]]) -> None:

@@ -24,8 +24,9 @@ VALUES = [
     "nano_beir",
     "mse_from_data_frame",
     "nested",
+    "cross_encoders",
 ]
-OTHERS = ["predictions", "encoded", "open_session"]
+OTHERS = ["predictions", "encoded", "predicted", "open_session"]
 
 
 @pytest.fixture(scope="module", params=[2, 3, pytest.param(4, marks=pytest.mark.slow)])
@@ -48,8 +49,9 @@ def test_all_processes_have_the_values_of_one_alone(
         assert same(one.value, references[name], tolerance=1e-6)
 
 
-def test_a_text_is_encoded_by_one_process_whatever_asks_for_it(told: dict[str, list[Told]]) -> None:
-    counts = [one.value for one in told["encoded"]]
+@pytest.mark.parametrize("name", ["encoded", "predicted"])
+def test_a_text_or_pair_is_encoded_by_one_process_whatever_asks_for_it(told: dict[str, list[Told]], name: str) -> None:
+    counts = [one.value for one in told[name]]
     assert sum(one["encoded"] for one in counts) == counts[0]["distinct"]
     assert min(one["encoded"] for one in counts) > 0.5 * counts[0]["distinct"] / len(counts)
 

@@ -16,7 +16,7 @@ from sentence_transformers.sentence_transformer import evaluation as st
 from support import scenarios
 from support.models import StubModel
 from support.parity import sentences
-from support.scenarios import measured, models, pairs, retrieval, similarity, small_blocks, triplets
+from support.scenarios import cross_tasks, measured, models, pairs, retrieval, similarity, small_blocks, triplets
 
 from st_eval_callbacks import distributed, evaluators
 from st_eval_callbacks.encoding import session
@@ -241,6 +241,23 @@ def sharded(folder: Path) -> Any:
             values.update(measured(each, model))
         corpora = [retrieval(3, 60, "long"), retrieval(3, 60, "again", truncate_dim=4)]
         values.update(measured(corpora, model))
+    return {"values": values, "passes": passes[0]}
+
+
+def sharded_cross_encoder(folder: Path) -> Any:
+    """The same for pairs."""
+    model = copy.deepcopy(models()["cross"])
+    passes = [0]
+    model[0].register_forward_pre_hook(lambda *args, **kwargs: passes.__setitem__(0, passes[0] + 1), with_kwargs=True)
+    if dist.is_initialized():
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    values = {}
+    with small_blocks():
+        for num in (2, 7, 22):
+            values.update({f"{num}_{key}": one for key, one in measured(cross_tasks(num), model).items()})
     return {"values": values, "passes": passes[0]}
 
 

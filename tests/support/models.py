@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Dense, Router
+from sentence_transformers.cross_encoder.modules import LogitScore
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding, Transformer
 from sentence_transformers.sparse_encoder.modules import SpladePooling
@@ -26,6 +27,7 @@ from transformers import (
     BertTokenizerFast,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen2Model,
 )
 
@@ -148,6 +150,36 @@ class StubModel:
         return result[0] if single else result
 
 
+class StubCrossEncoder:
+    """Any object with ST's `predict`: pairs map to the scores given.
+
+    Args:
+        scores: The score of each pair that may be asked for, or its scores where there are several labels.
+        num_labels: How many labels there are.
+
+    Attributes:
+        calls: `(pairs, keyword arguments)` of every call, in order.
+    """
+
+    def __init__(self, scores: dict[tuple[str, str], Any], num_labels: int = 1) -> None:
+        self.scores = scores
+        self.num_labels = num_labels
+        self.model_card_data = ModelCardStub()
+        self.calls: list[tuple[list[tuple[str, str]], dict[str, Any]]] = []
+
+    @property
+    def predicted(self) -> list[tuple[str, str]]:
+        """All pairs of all calls, in order."""
+        return [pair for pairs, _ in self.calls for pair in pairs]
+
+    def predict(self, inputs: Sequence[Any], convert_to_tensor: bool = False, **kwargs: Any) -> Any:
+        """Look the pairs up."""
+        pairs = [tuple(pair) for pair in inputs]
+        self.calls.append((pairs, kwargs))
+        found = torch.tensor([self.scores[pair] for pair in pairs])
+        return found if convert_to_tensor else found.numpy()
+
+
 def tiny_tokenizer(padding_side: str = "right") -> PreTrainedTokenizerFast:
     """A BERT tokenizer over `WORDS`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -164,6 +196,7 @@ def tiny_transformer(
     dropout: float = 0.1,
     padding_side: str = "right",
     task: str = "feature-extraction",
+    num_labels: int = 1,
 ) -> Transformer:
     """A one-layer transformer module.
 
@@ -173,7 +206,9 @@ def tiny_transformer(
         architecture: "bert", or "qwen2" (rotary positions, so the padding side does not matter).
         dropout: Dropout in training mode.
         padding_side: "right" or "left".
-        task: "feature-extraction", or for "bert" also "fill-mask" or "sequence-classification" (one label).
+        task: "feature-extraction", or for "bert" also "fill-mask" or "sequence-classification",
+            for "qwen2" also "text-generation".
+        num_labels: Labels of the last.
 
     Returns:
         The module.
@@ -192,10 +227,11 @@ def tiny_transformer(
         torch.manual_seed(seed)
         model: Any
         if architecture == "qwen2":
-            model = Qwen2Model(Qwen2Config(**size, num_key_value_heads=2, attention_dropout=dropout))
+            kind = Qwen2ForCausalLM if task == "text-generation" else Qwen2Model
+            model = kind(Qwen2Config(**size, num_key_value_heads=2, attention_dropout=dropout))
         else:
             config = BertConfig(
-                **size, num_labels=1, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+                **size, num_labels=num_labels, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
             )
             model = _BERT_FOR[task](config)
         for parameter in model.parameters():
@@ -271,10 +307,19 @@ def tiny_sparse_model(*, seed: int = 0, dropout: float = 0.1, **kwargs: Any) -> 
     return SparseEncoder(modules=[transformer, SpladePooling("max")], device="cpu", **kwargs).eval()
 
 
-def tiny_cross_encoder(*, seed: int = 0, dropout: float = 0.1, **kwargs: Any) -> CrossEncoder:
-    """A real CrossEncoder with one label on the CPU."""
-    transformer = tiny_transformer(seed=seed, dropout=dropout, task="sequence-classification")
+def tiny_cross_encoder(*, seed: int = 0, dropout: float = 0.1, num_labels: int = 1, **kwargs: Any) -> CrossEncoder:
+    """A real CrossEncoder on the CPU."""
+    transformer = tiny_transformer(seed=seed, dropout=dropout, task="sequence-classification", num_labels=num_labels)
     return CrossEncoder(modules=[transformer], device="cpu", **kwargs).eval()
+
+
+def tiny_language_cross_encoder(*, seed: int = 0, **kwargs: Any) -> CrossEncoder:
+    """A real CrossEncoder on the CPU that pads on the left and reads its score off the logits of two tokens."""
+    transformer = tiny_transformer(
+        seed=seed, architecture="qwen2", dropout=0.0, padding_side="left", task="text-generation"
+    )
+    modules: list[torch.nn.Module] = [transformer, LogitScore(true_token_id=7, false_token_id=9)]
+    return CrossEncoder(modules=modules, device="cpu", **kwargs).eval()
 
 
 def tiny_multi_vector_model(

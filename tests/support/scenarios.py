@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 import sys
@@ -15,7 +16,7 @@ import torch
 from sentence_transformers import InputExample
 from sentence_transformers.base.evaluation import SequentialEvaluator
 from sentence_transformers.sentence_transformer import evaluation as st
-from support.models import tiny_model, tiny_router_model, tiny_static_model
+from support.models import tiny_cross_encoder, tiny_model, tiny_router_model, tiny_static_model
 from support.nano import write_nano
 from support.parity import sentences
 from torch.utils.data import DataLoader
@@ -38,6 +39,8 @@ def models() -> dict[str, Any]:
         "static": tiny_static_model(),
         "router": tiny_router_model(),
         "truncated": tiny_model(truncate_dim=5),
+        "cross": tiny_cross_encoder(),
+        "classes": tiny_cross_encoder(num_labels=3),
     }
 
 
@@ -117,7 +120,9 @@ def reranking(num: int, name: str = "") -> Any:
 
 
 def mining(num: int, name: str = "", **settings: Any) -> Any:
-    texts = {f"t{place}": text for place, text in enumerate(sentences(num, seed=8))}
+    # No text twice: which of the pairs of equal texts come first is a matter of the last bit of their embeddings.
+    chosen = list(dict.fromkeys(sentences(2 * num, seed=8)))[:num]
+    texts = {f"t{place}": text for place, text in enumerate(chosen)}
     duplicates = [(f"t{place}", f"t{(place + 1) % num}") for place in range(0, num, 2)]
     return evaluators.ParaphraseMiningEvaluator(texts, duplicates_list=duplicates, name=name, **settings)
 
@@ -278,6 +283,38 @@ def nested(folder: Path) -> Any:
     )
 
 
+def cross_tasks(num: int) -> list[Any]:
+    """One of each task for a model that scores pairs, over pairs that overlap."""
+    left, right = pairs(num, seed=20)
+    both = list(zip(left, right, strict=True))
+    samples = [
+        {"query": one, "positive": [other, *right[:1]], "documents": [*sentences(4, seed=place), other]}
+        for place, (one, other) in enumerate(both)
+    ]
+    return [
+        evaluators.CrossEncoderCorrelationEvaluator(both, range(num), name="correlation", show_progress_bar=False),
+        evaluators.CrossEncoderClassificationEvaluator(both, [place % 2 for place in range(num)], name="binary"),
+        evaluators.CrossEncoderRerankingEvaluator(samples, name="reranking"),
+        evaluators.CrossEncoderRerankingEvaluator(samples, name="missed", always_rerank_positives=False, at_k=2),
+    ]
+
+
+def cross_encoders(folder: Path) -> Any:
+    """Pairs of few and many, one label and several, by the fast path and by a predict of its own."""
+    found: dict[str, float] = {}
+    own = copy.copy(models()["cross"])
+    own.predict = lambda *args, **kwargs: type(own).predict(own, *args, **kwargs)
+    with small_blocks():
+        for num in (2, 3, 7, 22):
+            for name, model in {"fast": models()["cross"], "own": own}.items():
+                found.update({f"{name}{num}_{key}": one for key, one in measured(cross_tasks(num), model).items()})
+        classes = evaluators.CrossEncoderClassificationEvaluator(
+            list(zip(*pairs(13, seed=21), strict=True)), [place % 3 for place in range(13)], name="classes"
+        )
+        found.update(measured(classes, models()["classes"]))
+    return found
+
+
 # -- counts -----------------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +322,16 @@ def encoded(folder: Path) -> Any:
     """How many texts this process encodes when several evaluators want overlapping ones, and how many are distinct."""
     model, each = models()["plain"], [retrieval(9, 80, "a"), retrieval(9, 80, "b", truncate_dim=4), triplets(30, "c")]
     texts = {*each[0].queries, *each[0].corpus, *each[2].anchors, *each[2].positives, *each[2].negatives}
+    return _counted(each, model, len(texts))
+
+
+def predicted(folder: Path) -> Any:
+    """The same for pairs."""
+    each = cross_tasks(30)
+    return _counted(each, models()["cross"], len({pair for one in each for pair in one._pairs}))
+
+
+def _counted(each: list[Any], model: Any, num_distinct: int) -> dict[str, int]:
     counts = []
     original = Session.__init__
 
@@ -298,7 +345,7 @@ def encoded(folder: Path) -> Any:
             measured(each, model)
     finally:
         Session.__init__ = original  # type: ignore[method-assign]
-    return {"encoded": sum(one.num_encoded for one in counts), "distinct": len(texts)}
+    return {"encoded": sum(one.num_encoded for one in counts), "distinct": num_distinct}
 
 
 def open_session(folder: Path) -> Any:
