@@ -41,6 +41,8 @@ ROWS = {
     "paraphrase mining",
     "translation",
     "MSE",
+    "multi-vector retrieval",
+    "multi-vector reranking",
     "(a) evaluators over overlapping texts",
     "(b) five Matryoshka sizes",
     "(c) one retrieval set",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sentence_transformers import MultiVectorEncoder
+
 from .fallback import encode_by_model
+from .multi_vector import encode_multi_vector
 from .options import EncodeOptions
 from .predictions import PredictOptions, predict_by_model
 from .tables import Table
@@ -13,7 +16,9 @@ from .tables import Table
 EncodeRows = Callable[[Any, Sequence[Any], EncodeOptions], Table]
 
 # By class: the first that a model is an instance of decides; a dense matrix is what all others are asked for.
-_KINDS: list[tuple[type, EncodeRows]] = []
+_KINDS: list[tuple[type, EncodeRows]] = [
+    (MultiVectorEncoder, encode_multi_vector),
+]
 
 
 def encode_rows(model: Any, inputs: Sequence[Any], options: EncodeOptions) -> Table:

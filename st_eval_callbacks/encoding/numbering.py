@@ -137,23 +137,27 @@ def input_of(key: Any) -> Any:
     return key if isinstance(key, str) else key.one if isinstance(key, Same) else key[1]
 
 
-# By model, so that it goes when the model goes.
-_NUMBERINGS: WeakKeyDictionary[Any, Numbering] = WeakKeyDictionary()
+# By model, so that it goes when the model goes. What processes number together is kept apart from what one of them
+# numbers alone, since they must give the same numbers: texts are dealt out by them.
+_ALONE: WeakKeyDictionary[Any, Numbering] = WeakKeyDictionary()
+_TOGETHER: WeakKeyDictionary[Any, Numbering] = WeakKeyDictionary()
 
 
-def numbering_of(model: Any) -> Numbering:
+def numbering_of(model: Any, *, is_together: bool = False) -> Numbering:
     """What is known of a model's inputs since earlier evaluations; anew when it has grown too large.
 
     Args:
         model: Any object; one that can't be held weakly gets an empty numbering each time.
+        is_together: Whether all processes make the same calls here.
 
     Returns:
         The numbering.
     """
+    kept = _TOGETHER if is_together else _ALONE
     try:
-        found = _NUMBERINGS.get(model)
+        found = kept.get(model)
         if found is None or found.num_bytes > MAX_BYTES:
-            found = _NUMBERINGS[model] = Numbering()
+            found = kept[model] = Numbering()
         return found
     except TypeError:
         return Numbering()

@@ -68,8 +68,9 @@ class Session(Counters):
         self._encoder = Encoder(self, show_progress_bar, batch_size, autocast_dtype)
         self._cache_room = cache_bytes
         self._spaces: dict[Hashable, Space] = {}
-        self._numberings: dict[int, tuple[Any, Numbering]] = {}
+        self._numberings: dict[tuple[int, bool], tuple[Any, Numbering]] = {}
         self._passing = Numbering()
+        self._own_numberings: defaultdict[int, Numbering] = defaultdict(Numbering)
         self._num_streams: Counter[Hashable] = Counter()
 
     def lookup(self, model: Any, inputs: Sequence[Any], options: EncodeOptions | None = None) -> Embeddings:
@@ -92,7 +93,9 @@ class Session(Counters):
         table, index = self._kept(request)
         return Embeddings(request.view(table), index)
 
-    def prefetch(self, model: Any, requests: Sequence[Asked], streamed: Sequence[Asked] = ()) -> None:
+    def prefetch(
+        self, model: Any, requests: Sequence[Asked], streamed: Sequence[Asked] = (), *, join_streams: bool = True
+    ) -> None:
         """Encode the union of what several lookups will ask for, ordered and batched as one.
 
         Args:
@@ -100,6 +103,7 @@ class Session(Counters):
             requests: Inputs and options of each lookup to come.
             streamed: The same for each stream. Short ones join the union; a long one that is not the only one of its
                 space is kept while it passes, as far as the cache has room.
+            join_streams: Whether short streams join the union; without, they pass as long ones do.
 
         Raises:
             TypeError: When inputs are a single text or the model has no `encode`.
@@ -116,7 +120,7 @@ class Session(Counters):
         for inputs, options in streamed:
             request = self._request(model, inputs, options)
             self._num_streams[request.space_key] += 1
-            if len(request.inputs) <= _STREAM_CHUNK and self._cache_room != 0:
+            if join_streams and len(request.inputs) <= _STREAM_CHUNK and self._cache_room != 0:
                 join(request)
         for union in unions.values():
             self._encode_missing(union)
@@ -133,6 +137,7 @@ class Session(Counters):
         options: EncodeOptions | None = None,
         block_size: int = 16384,
         places: Numbers | None = None,
+        least: int | None = None,
     ) -> Iterator[Any]:
         """Embeddings of many inputs, block by block; only what fits the cache is kept.
 
@@ -142,6 +147,7 @@ class Session(Counters):
             options: How they are encoded.
             block_size: Rows in a block, at least 1; some may be smaller.
             places: Those of `own_places`; None for all.
+            least: Fewest inputs encoded at a time, so that they can be ordered by length; None takes 16,384.
 
         Yields:
             (block_size, d) embeddings in the order of the inputs.
@@ -156,7 +162,10 @@ class Session(Counters):
         self.num_requested += len(request.inputs)
         if not request.inputs:
             return
-        spare, chunk_size = request.inputs[0], -(-_STREAM_CHUNK // block_size) * block_size
+        spare, chunk_size = (
+            request.inputs[0],
+            -(-(_STREAM_CHUNK if least is None else least) // block_size) * block_size,
+        )
         if places is not None:
             request = request.chosen(places)
             chunk_size = share_size(model)
@@ -195,7 +204,7 @@ class Session(Counters):
 
     def _chunk(self, request: Request, num_left: int, spare: Any, progress: Progress) -> Callable[[int, int], Tensor]:
         """Encode a chunk of a stream and say how to read whole rows of it in order."""
-        space, numbering, local = self._space(request, is_own=True), self._numbering(request), Numbering()
+        space, numbering, local = self._space(request, is_own=True), self._own_numbering(request), Numbering()
         places = local.assign(request.keys)
         keys = local.keys(np.arange(len(local)))
         rows = self._rows(space, numbering, keys)
@@ -263,11 +272,22 @@ class Session(Counters):
         return self._numbering_of(request.model) if request.is_lasting else self._passing
 
     def _numbering_of(self, model: Any) -> Numbering:
-        found = self._numberings.get(id(model))
+        is_together = distributed.shares().num > 1
+        found = self._numberings.get((id(model), is_together))
         if found is None:
             # The model is held so that its identity stays its own.
-            found = self._numberings[id(model)] = (model, numbering_of(model))
+            found = (model, numbering_of(model, is_together=is_together))
+            self._numberings[id(model), is_together] = found
         return found[1]
+
+    def _own_numbering(self, request: Request) -> Numbering:
+        """Numbers for what this process keeps of streams: it sees others than the other processes do.
+
+        Numbers that all share must be given in one order, for what is encoded together is dealt out by them.
+        """
+        if distributed.shares().num == 1:
+            return self._numbering(request)
+        return self._own_numberings[id(request.model)]
 
     def _numbers(self, request: Request) -> Numbers:
         numbering = self._numbering(request)

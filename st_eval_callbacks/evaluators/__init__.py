@@ -13,6 +13,13 @@ from .information_retrieval import InformationRetrievalEvaluator
 from .label_accuracy import LabelAccuracyEvaluator
 from .mse import MSEEvaluator
 from .mse_from_dataframe import MSEEvaluatorFromDataFrame
+from .multi_vector import (
+    MultiVectorInformationRetrievalEvaluator,
+    MultiVectorNanoBEIREvaluator,
+    MultiVectorRerankingEvaluator,
+    MultiVectorTripletEvaluator,
+)
+from .multi_vector_distillation import MultiVectorDistillationEvaluator
 from .nano_beir import NanoBEIREvaluator
 from .paraphrase_mining import ParaphraseMiningEvaluator
 from .reranking import RerankingEvaluator
@@ -32,6 +39,11 @@ __all__ = [
     "LabelAccuracyEvaluator",
     "MSEEvaluator",
     "MSEEvaluatorFromDataFrame",
+    "MultiVectorDistillationEvaluator",
+    "MultiVectorInformationRetrievalEvaluator",
+    "MultiVectorNanoBEIREvaluator",
+    "MultiVectorRerankingEvaluator",
+    "MultiVectorTripletEvaluator",
     "NanoBEIREvaluator",
     "ParaphraseMiningEvaluator",
     "RerankingEvaluator",

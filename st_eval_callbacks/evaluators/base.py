@@ -13,6 +13,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 
 from ..distributed import is_main_process
 from ..encoding import EncodeOptions, is_open, session, untouched
+from ..kernels.similarity import SIMILARITY_NAMES
 from ..scorers import Scorer, Wish, scorer_for
 from ..writers.files import safe_name
 from ..writers.tables import append_row
@@ -37,6 +38,8 @@ class Evaluator(BaseEvaluator):
 
     kinds: ClassVar[tuple[str, ...]] = ("dense",)
     """Kinds of model this task makes sense for."""
+    similarity_names: ClassVar[tuple[str, ...]] = SIMILARITY_NAMES
+    """Similarity functions of these kinds."""
     default_batch_size: ClassVar[int] = 32
 
     csv_file: str
@@ -137,9 +140,14 @@ class Evaluator(BaseEvaluator):
         if scorer.kind not in self.kinds:
             raise TypeError(
                 f"{type(self).__name__} does not fit {type(model).__name__} (a {scorer.kind} model); it takes models "
-                f"of kind {', '.join(self.kinds)}."
+                f"of kind {', '.join(self.kinds)}.{self._fitting(scorer.kind)}"
             )
         return scorer
+
+    def _fitting(self, kind: str) -> str:
+        """A hint at the evaluator of the same task that takes a kind of model; "" where there is none."""
+        found = [one.__name__ for one in type(self).__subclasses__() if kind in one.kinds]
+        return f" Use {found[0]}." if found else ""
 
     def metric_names(self, model: Any) -> list[str]:
         """Keys of the result for this model, known before it runs.

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from sentence_transformers.util.similarity import SimilarityFunction
 from torch import Tensor
 
 from ..encoding import EncodeOptions
+from ..encoding.tables import take
 from ..kernels.topk import Hits
 from ..measures import Measure
 from ..scorers import Scorer, Wish
@@ -132,7 +132,7 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
         self.csv_file = f"{stem}_results.csv"
         self.predictions_file = f"{stem}_predictions.jsonl"
         self._hits: dict[str, Hits] = {}
-        self._given: tuple[Any, Tensor | None] = (None, None)
+        self._given: tuple[Any, Any] = (None, None)
         self._read(queries, corpus)
 
     def _read(self, queries: Mapping[str, Any], corpus: Mapping[str, Any]) -> None:
@@ -184,7 +184,7 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
         epoch: float = -1,
         steps: int = -1,
         corpus_model: Any = None,
-        corpus_embeddings: Tensor | NDArray[Any] | None = None,
+        corpus_embeddings: Any = None,
     ) -> dict[str, float]:
         """Evaluate a model.
 
@@ -204,13 +204,13 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
             ValueError: When there are more or fewer embeddings than documents.
         """
         if corpus_embeddings is not None:
-            corpus_embeddings = torch.as_tensor(corpus_embeddings)
+            corpus_embeddings = self._table(corpus_embeddings)
             if len(corpus_embeddings) != len(self.corpus):
                 raise ValueError(
                     f"{self.label}: {len(corpus_embeddings)} corpus_embeddings for {len(self.corpus)} documents."
                 )
             order = torch.tensor(self._order, device=corpus_embeddings.device)
-            corpus_embeddings = corpus_embeddings.index_select(0, order)
+            corpus_embeddings = take(corpus_embeddings, order)
         self._given = (corpus_model, corpus_embeddings)
         try:
             return super().__call__(model, output_path, epoch, steps)
@@ -284,6 +284,10 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
             path = output_path / safe_name(f"{self.predictions_file.removesuffix('.jsonl')}_{function}.jsonl")
             write_predictions(path, self.queries_ids, self.queries, self._sorted_ids, hits)
         self._hits = {}
+
+    def _table(self, embeddings: Any) -> Any:
+        """Embeddings that were given, as the scorer takes them."""
+        return torch.as_tensor(embeddings)
 
     def _query_options(self) -> EncodeOptions:
         return self.options(task="query", prompt=self.query_prompt, prompt_name=self.query_prompt_name)

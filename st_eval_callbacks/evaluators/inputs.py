@@ -22,16 +22,16 @@ def check_equal_lengths(label: str, **columns: Sized) -> None:
         raise ValueError(f"{label}: there is nothing to evaluate, {' and '.join(lengths)} are empty.")
 
 
-def check_similarity_names(label: str, names: Sequence[Any]) -> list[str]:
+def check_similarity_names(label: str, names: Sequence[Any], allowed: Sequence[str] = SIMILARITY_NAMES) -> list[str]:
     """Read names of similarity functions; one given twice counts once.
 
     Raises:
         ValueError: Says what was given, what is allowed and what was probably meant.
     """
     found = [str(getattr(name, "value", name)) for name in names]
-    unknown = [name for name in found if name not in SIMILARITY_NAMES]
+    unknown = [name for name in found if name not in allowed]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], SIMILARITY_NAMES, n=1)
+        near = difflib.get_close_matches(unknown[0], allowed, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{label}: unexpected names {unknown}; there is {', '.join(SIMILARITY_NAMES)}.{hint}")
+        raise ValueError(f"{label}: unexpected names {unknown}; there is {', '.join(allowed)}.{hint}")
     return found

@@ -76,7 +76,7 @@ class RetrievalMetrics(Evaluator):
             Measure(name, cutoff)
         if self.score_functions is not None:
             named = [function for function in self.score_functions.values() if not callable(function)]
-            check_similarity_names(self.label, named)
+            check_similarity_names(self.label, named, self.similarity_names)
             self._check_main(self.score_functions)
 
     def wanted(self) -> list[Wanted]:

@@ -15,7 +15,6 @@ from .inputs import check_equal_lengths, check_similarity_names
 
 logger = logging.getLogger(__name__)
 
-_FUNCTIONS = ("cosine", "dot", "manhattan", "euclidean")
 _NOT_GIVEN = "deprecated"
 
 
@@ -86,8 +85,8 @@ class TripletEvaluator(Evaluator):
         names: list[Any] = list(similarity_fn_names or [])
         if not names and self.main_similarity_function is not None:
             names = [self.main_similarity_function]
-        self.similarity_fn_names: list[str] = check_similarity_names(self.label, names)
-        self.margin = _margins(self.label, margin)
+        self.similarity_fn_names: list[str] = check_similarity_names(self.label, names, self.similarity_names)
+        self.margin = _margins(self.label, margin, self.similarity_names)
         self.csv_file = "_".join(["triplet_evaluation", *filter(None, [name]), "results.csv"])
 
     @classmethod
@@ -162,20 +161,20 @@ class TripletEvaluator(Evaluator):
         return self.similarity_fn_names or [scorer.similarity_fn_name]
 
 
-def _margins(label: str, margin: float | Mapping[str, float] | None) -> dict[str, float]:
+def _margins(label: str, margin: float | Mapping[str, float] | None, functions: Sequence[str]) -> dict[str, float]:
     given: Mapping[str, float]
     if margin is None:
         given = {}
     elif isinstance(margin, (int, float)):
-        given = dict.fromkeys(_FUNCTIONS, margin)
+        given = dict.fromkeys(functions, margin)
     elif isinstance(margin, Mapping):
         given = margin
     else:
         raise ValueError(f"{label}: margin={margin!r} is neither a number nor a dictionary of numbers.")
-    unknown = sorted(set(given) - set(_FUNCTIONS))
+    unknown = sorted(set(given) - set(functions))
     if unknown:
-        raise ValueError(f"{label}: margin has unexpected keys {unknown}; allowed are {', '.join(_FUNCTIONS)}.")
+        raise ValueError(f"{label}: margin has unexpected keys {unknown}; allowed are {', '.join(functions)}.")
     for name, value in given.items():
         if not math.isfinite(value):
             raise ValueError(f"{label}: the margin of {name} is {value!r}; it must be finite.")
-    return {name: given.get(name, 0) for name in _FUNCTIONS}
+    return {name: given.get(name, 0) for name in functions}

@@ -9,11 +9,13 @@ from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTran
 
 from .cross_encoder import CrossEncoderScorer, num_labels
 from .dense import DenseScorer
+from .multi_vector import MultiVectorScorer
 from .scorer import Scorer, SearchResult, Similarity, Wish
 
 __all__ = [
     "CrossEncoderScorer",
     "DenseScorer",
+    "MultiVectorScorer",
     "Scorer",
     "SearchResult",
     "Similarity",
@@ -26,7 +28,7 @@ __all__ = [
 _ADAPTERS: list[tuple[type, Callable[[Any], Scorer] | None]] = [
     (SparseEncoder, None),
     (CrossEncoder, CrossEncoderScorer),
-    (MultiVectorEncoder, None),
+    (MultiVectorEncoder, MultiVectorScorer),
     (SentenceTransformer, DenseScorer),
 ]
 
@@ -54,6 +56,6 @@ def scorer_for(model: Any) -> Scorer:
     if adapter is None:
         raise TypeError(
             f"{type(model).__name__}: there is no adapter for this kind of model. SentenceTransformer and "
-            "CrossEncoder models can be evaluated, and objects with their encode or predict."
+            "CrossEncoder and MultiVectorEncoder models can be evaluated, and objects with their encode or predict."
         )
     return adapter(model)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sentence_transformers.sentence_transformer import evaluation as peer
 from support.models import tiny_model
-from support.nano import write_nano
+from support.nano import make_nano_folder
 from support.parity import assert_equal_to_peer
 
 from st_eval_callbacks.evaluators import InformationRetrievalEvaluator, NanoBEIREvaluator
@@ -18,7 +18,7 @@ from st_eval_callbacks.evaluators import InformationRetrievalEvaluator, NanoBEIR
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two tiny data sets with the subsets corpus, queries and qrels."""
-    return write_nano(tmp_path)
+    return make_nano_folder(tmp_path)
 
 
 @pytest.mark.parametrize(

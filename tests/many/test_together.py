@@ -18,11 +18,13 @@ VALUES = [
     "triplets_7_1_22",
     "kinds_of_model",
     "long_corpora",
+    "streams_then_pairs",
     "mining_settings",
     "custom_functions",
     "label_accuracy",
     "nano_beir",
     "mse_from_data_frame",
+    "multi_vector",
     "nested",
     "cross_encoders",
 ]

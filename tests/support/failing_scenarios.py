@@ -181,6 +181,19 @@ def served(folder: Path) -> Any:
     return {"values": values, "rows": rows, "texts": num_texts[0]}
 
 
+def served_then_together(folder: Path) -> Any:
+    """What the main process alone has encoded for a user's evaluator sets no process apart from the others."""
+    model, both = models()["plain"], [triplets(9, "t"), similarity(9, "s")]
+    texts = [*reversed(_texts(both[0])), *both[1].sentences2]
+
+    def user(model: Any, output_path: Any = None, epoch: float = -1, steps: int = -1) -> float:
+        with session() as one:
+            return float(one.lookup(model, texts).rows().double().square().sum())
+
+    found = measured({"user": user}, model)
+    return {**found, **measured(both, model), **measured(retrieval(9, 30, "r"), model)}
+
+
 def by_hand(folder: Path) -> Any:
     """Case C2: an evaluator called on every process, twice."""
     evaluator, name = triplets(5, "hand"), folder / f"hand{distributed.num_processes()}"

@@ -1,4 +1,4 @@
-"""Data sets in NanoBEIR's layout, in a local folder."""
+"""NanoBEIR in small: a local folder in the hub's layout."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from .parity import sentences
 
 
-def write_nano(folder: Path) -> Path:
-    """Write two tiny data sets with the subsets corpus, queries and qrels; their folder."""
+def make_nano_folder(parent: Path) -> Path:
+    """Two tiny data sets, NanoMSMARCO and NanoNQ, with the subsets corpus, queries and qrels."""
     # A name of its own: `datasets` may serve a folder of the same name from an earlier run's cache.
-    root = folder / f"nano-{uuid.uuid4().hex}"
+    root = parent / f"nano-{uuid.uuid4().hex}"
     lines = ["---", "configs:"]
     for subset in ("corpus", "queries", "qrels"):
         (root / subset).mkdir(parents=True)

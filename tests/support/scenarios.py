@@ -16,8 +16,14 @@ import torch
 from sentence_transformers import InputExample
 from sentence_transformers.base.evaluation import SequentialEvaluator
 from sentence_transformers.sentence_transformer import evaluation as st
-from support.models import tiny_cross_encoder, tiny_model, tiny_router_model, tiny_static_model
-from support.nano import write_nano
+from support.models import (
+    tiny_cross_encoder,
+    tiny_model,
+    tiny_multi_vector_model,
+    tiny_router_model,
+    tiny_static_model,
+)
+from support.nano import make_nano_folder
 from support.parity import sentences
 from torch.utils.data import DataLoader
 
@@ -41,6 +47,8 @@ def models() -> dict[str, Any]:
         "truncated": tiny_model(truncate_dim=5),
         "cross": tiny_cross_encoder(),
         "classes": tiny_cross_encoder(num_labels=3),
+        "apart": tiny_model(seed=7),
+        "multi_vector": tiny_multi_vector_model(),
     }
 
 
@@ -194,6 +202,18 @@ def long_corpora(folder: Path) -> Any:
     return found
 
 
+def streams_then_pairs(folder: Path) -> Any:
+    """Texts that processes kept of their parts of corpora are asked for by all in a later event."""
+    model, streamed = models()["apart"], [retrieval(3, 40, name) for name in ("one", "two")]
+    texts = streamed[0].corpus
+    with small_blocks():
+        first = measured(streamed, model)
+        later = evaluators.TripletEvaluator(texts[:13], texts[13:26], texts[26:39], margin=0.01, name="later")
+        scores = [float(place % 7) for place in range(20)]
+        similar = evaluators.EmbeddingSimilarityEvaluator(texts[:20], texts[20:], scores, name="similar")
+        return {**first, **measured([later, similar], model)}
+
+
 def predictions(folder: Path) -> Any:
     """The hits that are written, as the main process writes them."""
     evaluator = retrieval(5, 37, "written", write_predictions=True)
@@ -254,7 +274,7 @@ def label_accuracy(folder: Path) -> Any:
 
 def nano_beir(folder: Path) -> Any:
     """Data sets read from a folder by each process."""
-    root = distributed_value(lambda: str(write_nano(folder)))
+    root = distributed_value(lambda: str(make_nano_folder(folder)))
     evaluator = evaluators.NanoBEIREvaluator(["msmarco", "nq"], dataset_id=root)
     with small_blocks():
         return measured(evaluator, models()["plain"])
@@ -271,6 +291,37 @@ def mse_from_data_frame(folder: Path) -> Any:
     rows = [{"en": one, "de": other} for one, other in zip(*pairs(9, seed=14), strict=True)]
     teacher, languages = models()["teacher"], [("en", "de"), ("de", "en")]
     return measured(evaluators.MSEEvaluatorFromDataFrame(rows, teacher, languages, name="mse"), models()["plain"])
+
+
+def multi_vector(folder: Path) -> Any:
+    """All tasks of multi-vector models, over corpora in blocks, fewer inputs than processes, and ties."""
+    found: dict[str, float] = {}
+    for num in (1, 7, 23):
+        anchors, positives = pairs(num, seed=14)
+        data = retrieval(num, 2 * num + 1)
+        given = [
+            dict(zip(data.queries_ids, data.queries, strict=True)),
+            dict(zip(data.corpus_ids, data.corpus, strict=True)),
+        ]
+        documents = [sentences(4, seed=place) for place in range(num)]
+        scores = [[float(place * way % 5) for way in range(4)] for place in range(1, num + 1)]
+        each = [
+            evaluators.MultiVectorInformationRetrievalEvaluator(
+                *given, data.relevant_docs, name=f"ir_{ties}", ties=ties, corpus_chunk_size=4
+            )
+            for ties in ("id", "expected")
+        ]
+        each += [
+            evaluators.MultiVectorTripletEvaluator(
+                anchors, positives, sentences(num, seed=15), similarity_fn_names=["maxsim", "meanmaxsim"], name="t"
+            ),
+            evaluators.MultiVectorRerankingEvaluator(reranking(num).samples, name="re"),
+            evaluators.MultiVectorDistillationEvaluator(anchors, documents, scores, name="kd"),
+        ]
+        with small_blocks():
+            values = measured(each, models()["multi_vector"])
+        found.update({f"{num}_{key}": value for key, value in values.items()})
+    return found
 
 
 def nested(folder: Path) -> Any:
