@@ -18,6 +18,7 @@ from . import (
     processes,
     rerank,
     retrieval,
+    sparse,
 )
 from .compare import Settings
 from .report import Section
@@ -53,6 +54,7 @@ GROUPS = (
     Group("mining", _names(mining.ROWS), mining.run),
     Group("mse", _names(mse.ROWS), mse.run),
     Group("multi-vector", _names(multi_vector.ROWS), multi_vector.run),
+    Group("sparse", _names(sparse.ROWS), sparse.run),
     Group("event", _names(event.ROWS), event.run),
     Group("growth", (growth.NAME,), growth.run),
     Group("processes", (processes.NAME,), processes.run),

@@ -31,17 +31,16 @@ def classes() -> Iterator[type[Evaluator]]:
             yield found
 
 
-def task_of(kind: type[Evaluator]) -> type[Evaluator]:
-    """The class that holds the task: the furthest public one among those a class is made of."""
-    public = set(classes())
-    return next(one for one in reversed(kind.__mro__) if one in public)
+def task_of(kind: type[Evaluator]) -> str:
+    """The task in a word: the name without the kind of model in front."""
+    return re.sub(r"^(Sparse|CrossEncoder|MultiVector)|Evaluator", "", kind.__name__)
 
 
 def cells() -> dict[str, dict[str, list[str]]]:
     """Names of the classes that a task has for a kind of model, by task and kind."""
     table: dict[str, dict[str, list[str]]] = {}
     for one in classes():
-        row = table.setdefault(task_of(one).__name__, {kind: [] for kind in KINDS})
+        row = table.setdefault(task_of(one), {kind: [] for kind in KINDS})
         for kind in one.kinds:
             row[kind].append(one.__name__)
     return table
@@ -50,9 +49,9 @@ def cells() -> dict[str, dict[str, list[str]]]:
 def table() -> str:
     """The grid, in Markdown."""
     lines = [f"| task | {' | '.join(TITLES[kind] for kind in KINDS)} |", "|---|" + "---|" * len(KINDS)]
-    for task, row in cells().items():
-        shown = ["<br>".join(f"`{name}`" for name in row[kind]) or "-" for kind in KINDS]
-        lines.append(f"| {task.removesuffix('Evaluator')} | {' | '.join(shown)} |")
+    for task, row in sorted(cells().items()):
+        shown = ["<br>".join(f"`{name}`" for name in sorted(row[kind], key=len)) or "-" for kind in KINDS]
+        lines.append(f"| {task} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 

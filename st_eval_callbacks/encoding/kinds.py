@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sentence_transformers import MultiVectorEncoder
+from sentence_transformers import MultiVectorEncoder, SparseEncoder
 
 from .fallback import encode_by_model
 from .multi_vector import encode_multi_vector
 from .options import EncodeOptions
 from .predictions import PredictOptions, predict_by_model
+from .sparse import encode_sparse
 from .tables import Table
 
 EncodeRows = Callable[[Any, Sequence[Any], EncodeOptions], Table]
@@ -18,6 +19,7 @@ EncodeRows = Callable[[Any, Sequence[Any], EncodeOptions], Table]
 # By class: the first that a model is an instance of decides; a dense matrix is what all others are asked for.
 _KINDS: list[tuple[type, EncodeRows]] = [
     (MultiVectorEncoder, encode_multi_vector),
+    (SparseEncoder, encode_sparse),
 ]
 
 

@@ -22,8 +22,21 @@ from .multi_vector import (
 from .multi_vector_distillation import MultiVectorDistillationEvaluator
 from .nano_beir import NanoBEIREvaluator
 from .paraphrase_mining import ParaphraseMiningEvaluator
+from .reciprocal_rank_fusion import ReciprocalRankFusionEvaluator
 from .reranking import RerankingEvaluator
 from .sequential import SequentialEvaluator
+from .sparse_pairs import (
+    SparseBinaryClassificationEvaluator,
+    SparseEmbeddingSimilarityEvaluator,
+    SparseMSEEvaluator,
+    SparseTranslationEvaluator,
+    SparseTripletEvaluator,
+)
+from .sparse_retrieval import (
+    SparseInformationRetrievalEvaluator,
+    SparseNanoBEIREvaluator,
+    SparseRerankingEvaluator,
+)
 from .translation import TranslationEvaluator
 from .triplet import TripletEvaluator
 
@@ -46,8 +59,17 @@ __all__ = [
     "MultiVectorTripletEvaluator",
     "NanoBEIREvaluator",
     "ParaphraseMiningEvaluator",
+    "ReciprocalRankFusionEvaluator",
     "RerankingEvaluator",
     "SequentialEvaluator",
+    "SparseBinaryClassificationEvaluator",
+    "SparseEmbeddingSimilarityEvaluator",
+    "SparseInformationRetrievalEvaluator",
+    "SparseMSEEvaluator",
+    "SparseNanoBEIREvaluator",
+    "SparseRerankingEvaluator",
+    "SparseTranslationEvaluator",
+    "SparseTripletEvaluator",
     "TranslationEvaluator",
     "TripletEvaluator",
 ]

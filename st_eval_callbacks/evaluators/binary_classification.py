@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class BinaryClassificationEvaluator(Evaluator):
     Raises:
         ValueError: When there are no pairs, the lengths differ, a label is neither 0 nor 1, or a name is unknown.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("dense", "sparse")
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class EmbeddingSimilarityEvaluator(Evaluator):
         ValueError: When there are no pairs, the lengths differ, or a name is unknown.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("dense", "sparse")
     default_batch_size = 16
 
     def __init__(
@@ -53,7 +54,7 @@ class EmbeddingSimilarityEvaluator(Evaluator):
         scores: Sequence[float],
         batch_size: int = 16,
         main_similarity: str | SimilarityFunction | None = None,
-        similarity_fn_names: list[Literal["cosine", "euclidean", "manhattan", "dot"]] | None = None,
+        similarity_fn_names: Sequence[Literal["cosine", "euclidean", "manhattan", "dot"]] | None = None,
         name: str = "",
         show_progress_bar: bool | None = False,
         write_csv: bool = True,
@@ -95,6 +96,20 @@ class EmbeddingSimilarityEvaluator(Evaluator):
     def description(self) -> str:
         """Heading in the model card."""
         return "Semantic Similarity"
+
+    def scorer(self, model: Any) -> Scorer:
+        """The model behind the interface that tasks use.
+
+        Raises:
+            TypeError: When this task, or its `precision`, makes no sense for this kind of model.
+        """
+        scorer = super().scorer(model)
+        if self.precision is not None and scorer.kind != "dense":
+            raise TypeError(
+                f"{self.label}: precision={self.precision!r} is for dense embeddings, and {type(model).__name__} is a "
+                f"{scorer.kind} model."
+            )
+        return scorer
 
     def metric_keys(self, scorer: Scorer) -> list[str]:
         """`pearson_<function>` and `spearman_<function>`, and their maxima when there are several functions."""

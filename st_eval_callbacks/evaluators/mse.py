@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..encoding import Embeddings, encode_once
-from ..kernels.pairwise import pairwise
+from ..kernels.sparse_rows import SparseRows
+from ..kernels.tables import pairwise
 from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
 from .inputs import check_equal_lengths
@@ -37,9 +38,11 @@ class MSEEvaluator(Evaluator):
 
     Raises:
         ValueError: When there are no texts, the lengths differ, or there is no teacher; at a call, when teacher and
-            student differ in width.
+            student differ in kind or width.
         TypeError: When the teacher has no `encode`.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("dense", "sparse")
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class MSEEvaluator(Evaluator):
         # Two underscores without a name: as sentence-transformers calls the file.
         self.csv_file = f"mse_evaluation_{name}_results.csv"
         self.primary_metric = self._named("negative_mse")
+        self._teacher_kind: str | None = None if teacher_model is None else self.scorer(teacher_model).kind
         self._teacher = embed_by_teacher(self, teacher_model, source_sentences)
 
     @property
@@ -75,6 +79,19 @@ class MSEEvaluator(Evaluator):
     def source_embeddings(self) -> NDArray[Any]:
         """(P, d) embeddings of the teacher, a copy in float32 or float64."""
         return as_array(self._teacher.rows())
+
+    def scorer(self, model: Any) -> Scorer:
+        """The model behind the interface that tasks use.
+
+        Raises:
+            TypeError: When this task makes no sense for this kind of model, or the teacher is of another kind.
+        """
+        scorer, teacher = super().scorer(model), getattr(self, "_teacher_kind", None)
+        if teacher not in (None, scorer.kind):
+            raise TypeError(
+                f"{self.label}: {type(model).__name__} is a {scorer.kind} model, and the teacher a {teacher} one."
+            )
+        return scorer
 
     def metric_keys(self, scorer: Scorer) -> list[str]:
         """`negative_mse`."""
@@ -128,8 +145,9 @@ def embed_by_teacher(evaluator: Evaluator, teacher_model: Any, sentences: Sequen
         raise ValueError(f"{evaluator.label}: there is no teacher_model to compare with.")
     evaluator.scorer(teacher_model)
     table, index = encode_once(teacher_model, sentences, evaluator.options())
+    table = table.cpu()
     # Contiguous: a slice would keep the dimensions that were cut off.
-    return Embeddings(table.cpu().contiguous(), index.cpu())
+    return Embeddings(table.contiguous() if isinstance(table, torch.Tensor) else table, index.cpu())
 
 
 def mean_squared_error(label: str, teacher: Embeddings, student: Embeddings) -> tuple[float, int]:
@@ -144,7 +162,7 @@ def mean_squared_error(label: str, teacher: Embeddings, student: Embeddings) -> 
         The error, NaN when one is not finite, and the number of texts whose error is not.
 
     Raises:
-        ValueError: When the widths differ.
+        ValueError: When the kinds or widths differ.
     """
     dim = teacher.table.shape[1]
     if student.table.shape[1] != dim:
@@ -160,6 +178,8 @@ def mean_squared_error(label: str, teacher: Embeddings, student: Embeddings) -> 
     return (math.nan if num_nonfinite else float(distances.square().mean()) * 100 / dim), num_nonfinite
 
 
-def as_array(embeddings: torch.Tensor) -> NDArray[Any]:
-    """Embeddings as a numpy array, which has no bfloat16."""
+def as_array(embeddings: torch.Tensor | SparseRows) -> NDArray[Any]:
+    """Embeddings as a dense numpy array, which has no bfloat16."""
+    if isinstance(embeddings, SparseRows):
+        embeddings = embeddings.dense()
     return np.asarray(embeddings if embeddings.dtype == torch.float64 else embeddings.float())

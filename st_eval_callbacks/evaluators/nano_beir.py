@@ -105,7 +105,8 @@ class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
             "score_functions": score_functions,
             "main_score_function": main_score_function,
         }
-        suffix = f"_{truncate_dim}" if truncate_dim else ""
+        size = self.size_setting(truncate_dim)
+        suffix = "".join(f"_{value}" for value in size.values() if value)
         super().__init__(name=f"NanoBEIR_{aggregate_key}{suffix}", **settings)
         self.dataset_names = list(DATASET_NAMES) if dataset_names is None else list(dataset_names)
         self.dataset_id = dataset_id
@@ -121,11 +122,15 @@ class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
                 query_prompt=None if self.query_prompts is None else self.query_prompts[dataset],
                 corpus_prompt=None if self.corpus_prompts is None else self.corpus_prompts[dataset],
                 write_predictions=write_predictions,
-                **settings,
+                **{**{key: value for key, value in settings.items() if key != "truncate_dim"}, **size},
             )
             for dataset in tqdm(self.dataset_names, desc="Loading NanoBEIR datasets", leave=False)
         ]
         self.csv_file = f"NanoBEIR_evaluation_{aggregate_key}_results.csv"
+
+    def size_setting(self, truncate_dim: int | None) -> dict[str, int | None]:
+        """The setting that limits the size of embeddings, which the names tell; asked while this is made."""
+        return {"truncate_dim": truncate_dim}
 
     def title(self, when: str) -> str:
         """The line logged before it runs."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from sentence_transformers import util
 from torch import Tensor
 
 from ..encoding import Embeddings
+from ..encoding.tables import take
 from ..kernels.expected import expected_ranking_metrics
 from ..kernels.segments import segment_metrics
 from ..kernels.similarity import widen
+from ..kernels.sparse_rows import SparseRows
 from ..measures import Measure
 from ..scorers import Scorer, Similarity, Wish
 from .base import Evaluator, warn_nonfinite
@@ -64,6 +66,7 @@ class RerankingEvaluator(Evaluator):
         ValueError: When no sample is left, a sample lacks a key, or an option is not one of those allowed.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("dense", "sparse")
     default_batch_size = 64
 
     def __init__(
@@ -199,13 +202,18 @@ class RerankingEvaluator(Evaluator):
     def _scores_by_function(
         self, function: Callable[[Tensor, Tensor], Tensor], queries: Embeddings, documents: Embeddings
     ) -> Tensor:
-        query_rows = widen(queries.rows())
+        query_rows: Any
+        if isinstance(queries.table, SparseRows):
+            query_rows, table = queries.rows().widened().as_vectors(), documents.table.widened()
+        else:
+            query_rows, table = widen(queries.rows()), documents.table
         bounds = self._offsets.tolist()
         scores = []
         for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
             query = query_rows[number] if self.use_batched_encoding else query_rows[number : number + 1]
-            rows = widen(documents.table.index_select(0, documents.index[start:end]))
-            found = torch.as_tensor(function(query, rows))
+            rows: Any = take(table, documents.index[start:end])
+            rows = rows.as_vectors() if isinstance(rows, SparseRows) else widen(rows)
+            found = torch.as_tensor(function(query, rows)).to_dense()
             found = found[0] if found.ndim > 1 else found
             if found.shape != (end - start,):
                 raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from sentence_transformers.util.similarity import SimilarityFunction
 from torch import Tensor
@@ -46,6 +46,8 @@ class RetrievalMetrics(Evaluator):
     Raises:
         ValueError: When a cutoff, a measure or a function is not one of those allowed, or nothing is measured.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("dense", "sparse")
 
     def __init__(
         self,

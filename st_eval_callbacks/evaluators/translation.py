@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..distributed import is_main_process, shares
 from ..encoding import key_of
+from ..encoding.tables import take
 from ..kernels.mining import Match, match_accuracy
-from ..kernels.similarity import all_pairs
+from ..kernels.sparse_rows import SparseRows
+from ..kernels.tables import all_pairs, num_nonfinite
 from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
 from .inputs import check_equal_lengths
@@ -43,6 +45,7 @@ class TranslationEvaluator(Evaluator):
         ValueError: When there are no sentences or the lists differ in length.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("dense", "sparse")
     default_batch_size = 16
 
     def __init__(
@@ -97,9 +100,9 @@ class TranslationEvaluator(Evaluator):
         """Match both lists in both directions."""
         sides = (self.source_sentences, self.target_sentences)
         source, target = (scorer.embed(side, self.options()).rows() for side in sides)
-        num_nonfinite = sum(int((~side.isfinite().all(dim=1)).sum()) for side in (source, target))
-        if num_nonfinite:
-            warn_nonfinite(self.label, num_nonfinite, len(source) + len(target), "embeddings")
+        num_wrong = num_nonfinite(source) + num_nonfinite(target)
+        if num_wrong:
+            warn_nonfinite(self.label, num_wrong, len(source) + len(target), "embeddings")
             return dict.fromkeys(_KEYS, math.nan)
         source_ids, target_ids = _ids(self.source_sentences), _ids(self.target_sentences)
         forward, backward = match_accuracy(source, target, source_ids, target_ids, shares())
@@ -108,9 +111,10 @@ class TranslationEvaluator(Evaluator):
         accuracies = [float(match.correct.double().mean()) for match in (forward, backward)]
         return dict(zip(_KEYS, [*accuracies, sum(accuracies) / 2], strict=True))
 
-    def _print_wrong(self, forward: Match, source: Tensor, target: Tensor) -> None:
+    def _print_wrong(self, forward: Match, source: Tensor | SparseRows, target: Tensor | SparseRows) -> None:
         for place in (~forward.correct).nonzero().flatten().tolist():
-            scores = all_pairs("cosine", source[place : place + 1], target)[0]
+            one = torch.tensor([place], device=source.device)
+            scores = all_pairs("cosine", take(source, one), target)[0]
             found = int(forward.best_index[place])
             best = scores.sort(descending=True, stable=True).indices[:_NUM_SHOWN].tolist()
             lines = [

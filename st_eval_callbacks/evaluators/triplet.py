@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from sentence_transformers.util.similarity import SimilarityFunction
 
@@ -46,6 +46,7 @@ class TripletEvaluator(Evaluator):
         ValueError: When there are no triplets, the lengths differ, a name is unknown, or a margin is not finite.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("dense", "sparse")
     default_batch_size = 16
 
     def __init__(

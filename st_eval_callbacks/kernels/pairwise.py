@@ -77,7 +77,7 @@ class _Side:
 
     def __init__(self, table: Tensor, index: Tensor | None, block_size: int, dtype: torch.dtype) -> None:
         self._start = 0
-        if index is not None and _is_run(index):
+        if index is not None and is_run(index):
             self._start, index = int(index[0]), None
         self._table, self._index = table.detach(), index
         self._buffer = table.new_empty((block_size, table.shape[1]), dtype=dtype)
@@ -147,7 +147,7 @@ def _is_same(one: Tensor, other: Tensor) -> bool:
     )
 
 
-def _is_run(index: Tensor) -> bool:
+def is_run(index: Tensor) -> bool:
     """Whether rows follow one another, so that a slice of the table shows them without a copy."""
     if not len(index) or int(index[-1] - index[0]) != len(index) - 1:
         return False

@@ -11,6 +11,7 @@ from .cross_encoder import CrossEncoderScorer, num_labels
 from .dense import DenseScorer
 from .multi_vector import MultiVectorScorer
 from .scorer import Scorer, SearchResult, Similarity, Wish
+from .sparse import SparseScorer
 
 __all__ = [
     "CrossEncoderScorer",
@@ -19,14 +20,15 @@ __all__ = [
     "Scorer",
     "SearchResult",
     "Similarity",
+    "SparseScorer",
     "Wish",
     "num_labels",
     "scorer_for",
 ]
 
-# The first class that a model is an instance of decides; None stands for a kind without an adapter.
-_ADAPTERS: list[tuple[type, Callable[[Any], Scorer] | None]] = [
-    (SparseEncoder, None),
+# The first class that a model is an instance of decides.
+_ADAPTERS: list[tuple[type, Callable[[Any], Scorer]]] = [
+    (SparseEncoder, SparseScorer),
     (CrossEncoder, CrossEncoderScorer),
     (MultiVectorEncoder, MultiVectorScorer),
     (SentenceTransformer, DenseScorer),
@@ -43,19 +45,11 @@ def scorer_for(model: Any) -> Scorer:
         A scorer.
 
     Raises:
-        TypeError: When no adapter fits.
+        TypeError: When the model has neither.
     """
-    adapter: Callable[[Any], Scorer] | None = DenseScorer
-    for kind, found in _ADAPTERS:
+    for kind, adapter in _ADAPTERS:
         if isinstance(model, kind):
-            adapter = found
-            break
-    else:
-        if not hasattr(model, "encode") and callable(getattr(model, "predict", None)):
-            adapter = CrossEncoderScorer
-    if adapter is None:
-        raise TypeError(
-            f"{type(model).__name__}: there is no adapter for this kind of model. SentenceTransformer and "
-            "CrossEncoder and MultiVectorEncoder models can be evaluated, and objects with their encode or predict."
-        )
-    return adapter(model)
+            return adapter(model)
+    if not hasattr(model, "encode") and callable(getattr(model, "predict", None)):
+        return CrossEncoderScorer(model)
+    return DenseScorer(model)

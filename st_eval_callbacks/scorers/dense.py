@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..distributed import shares
 from ..encoding import Embeddings, EncodeOptions, Session, session
-from ..kernels.pairwise import pairwise as pairwise_scores
 from ..kernels.similarity import check_similarity_name
+from ..kernels.tables import pairwise as pairwise_scores
 from ..kernels.topk import StreamingSearch
 from .found import found_by_all, own_pairs
 from .scorer import SearchResult, Similarity, Wish

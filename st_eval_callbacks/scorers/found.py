@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..distributed import exchange, shares
+from ..kernels.sparse_search import SparseSearch
 from ..kernels.topk import Hits, StreamingSearch, merge_hits, merge_num_tied
 from .scorer import SearchResult
 
@@ -33,7 +34,7 @@ def own_pairs(watch: Pairs | None, places: Places | None) -> Pairs | None:
 
 
 def found_by_all(
-    search: StreamingSearch, k: int, places: Places | None, *, track_ties: bool, watch: Pairs | None
+    search: StreamingSearch | SparseSearch, k: int, places: Places | None, *, track_ties: bool, watch: Pairs | None
 ) -> SearchResult:
     """The result of a search, merged with those of other processes where each searched a part.
 

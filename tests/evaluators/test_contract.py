@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from sentence_transformers import SparseEncoder
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SparseEncoder
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.sentence_transformer import evaluation as peer
 from support.bundled import BUILDERS
@@ -18,6 +18,11 @@ from support.models import tiny_model
 from st_eval_callbacks import EvaluatorCallback, evaluators
 
 ALONE = {"NanoBEIREvaluator", "SequentialEvaluator"}  # made of others, with tests of their own
+OTHER_KINDS: dict[str, Any] = {
+    "sparse": SparseEncoder,
+    "cross_encoder": CrossEncoder,
+    "multi_vector": MultiVectorEncoder,
+}
 each = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 
 
@@ -88,13 +93,15 @@ def test_training_goes_on_from_the_same_modes_and_random_numbers(build: Any) -> 
 
 
 @each
-def test_a_kind_of_model_that_it_does_not_fit_is_refused_by_name(build: Any) -> None:
-    class Sparse(SparseEncoder):
-        def __init__(self) -> None:
-            torch.nn.Module.__init__(self)
-
-    with pytest.raises(TypeError, match="Sparse"):
-        build(tiny_model()).metric_names(Sparse())
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_a_kind_of_model_that_it_does_not_fit_is_refused_by_name(build: Any, kind: str) -> None:
+    evaluator = build(tiny_model())
+    if kind in evaluator.kinds:
+        pytest.skip("it fits")
+    model = OTHER_KINDS[kind].__new__(OTHER_KINDS[kind])
+    torch.nn.Module.__init__(model)
+    with pytest.raises(TypeError, match=OTHER_KINDS[kind].__name__):
+        evaluator.metric_names(model)
 
 
 def test_all_run_together_in_training(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ VALUES = [
     "multi_vector",
     "nested",
     "cross_encoders",
+    "sparse",
 ]
 OTHERS = ["predictions", "encoded", "predicted", "open_session"]
 

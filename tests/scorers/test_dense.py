@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from sentence_transformers import SparseEncoder
 from support.models import TEXTS, StubModel, tiny_model, tiny_router_model
 from torch import Tensor
 
@@ -33,12 +32,6 @@ def test_models_that_encode_are_dense(make: Any) -> None:
     scorer = scorer_for(make())
     assert isinstance(scorer, DenseScorer)
     assert scorer.kind == "dense"
-
-
-@pytest.mark.parametrize("kind", [SparseEncoder])
-def test_other_kinds_of_model_are_refused_by_name(kind: type) -> None:
-    with pytest.raises(TypeError, match=kind.__name__):
-        scorer_for(kind.__new__(kind))
 
 
 def test_objects_without_encode_are_refused_by_name() -> None:

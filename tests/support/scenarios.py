@@ -21,6 +21,7 @@ from support.models import (
     tiny_model,
     tiny_multi_vector_model,
     tiny_router_model,
+    tiny_sparse_model,
     tiny_static_model,
 )
 from support.nano import make_nano_folder
@@ -49,6 +50,8 @@ def models() -> dict[str, Any]:
         "classes": tiny_cross_encoder(num_labels=3),
         "apart": tiny_model(seed=7),
         "multi_vector": tiny_multi_vector_model(),
+        "sparse": tiny_sparse_model(),
+        "sparse_teacher": tiny_sparse_model(seed=5),
     }
 
 
@@ -185,6 +188,43 @@ def kinds_of_model(folder: Path) -> Any:
         for name in ("static", "router", "truncated"):
             for key, value in measured([retrieval(5, 23, "ir"), triplets(5, "triplets")], models()[name]).items():
                 found[f"{name}_{key}"] = value
+    return found
+
+
+def sparse(folder: Path) -> Any:
+    """Every task of sparse models, on few texts and more, with corpora in blocks and a function of the user."""
+
+    def halves(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return torch.mm(left, right.t()).to_dense() / 2
+
+    found: dict[str, float] = {}
+    for num in (1, 2, 7, 22):
+        (left, right), others = pairs(num, seed=14), sentences(num, seed=15)
+        labels = [place % 2 for place in range(num)]
+        names: dict[str, Any] = {"similarity_fn_names": FUNCTIONS}
+        one = retrieval(num, 3 * num + 1)
+        # Distinct texts: equal ones in other batches differ in their last digits, and would not tie.
+        corpus = {doc: text for text, doc in dict(zip(one.corpus[::-1], one.corpus_ids[::-1], strict=True)).items()}
+        data = dict(zip(one.queries_ids, one.queries, strict=True)), corpus
+        each = [
+            evaluators.SparseBinaryClassificationEvaluator(left, right, labels, name="binary", **names),
+            evaluators.SparseEmbeddingSimilarityEvaluator(left, right, labels, name="sts", **names),
+            evaluators.SparseTripletEvaluator(left, right, others, name="triplets", **names),
+            evaluators.SparseRerankingEvaluator(reranking(num).samples, name="reranking"),
+            evaluators.SparseTranslationEvaluator(left, right, name="translation"),
+            evaluators.SparseMSEEvaluator(left, right, models()["sparse_teacher"], name="mse"),
+            evaluators.SparseInformationRetrievalEvaluator(*data, one.relevant_docs, 4, name="ir"),
+            evaluators.SparseInformationRetrievalEvaluator(
+                *data,
+                one.relevant_docs,
+                name="functions",
+                score_functions={"mine": halves, **dict(zip(FUNCTIONS, FUNCTIONS, strict=True))},
+                max_active_dims=9,
+                ties="expected",
+            ),
+        ]
+        with small_blocks():
+            found.update({f"{num}_{key}": value for key, value in measured(each, models()["sparse"]).items()})
     return found
 
 

@@ -308,7 +308,7 @@ def test_a_misspelt_metric_is_told_the_key_that_an_own_evaluator_will_have(tmp_p
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "class_name"), [("sparse", "Sparse"), ("cross", "Cross"), ("multi_vector", "Multi")])
+@pytest.mark.parametrize(("kind", "class_name"), [("cross", "Cross"), ("multi_vector", "Multi")])
 @pytest.mark.parametrize(
     "evaluator",
     [
