@@ -10,12 +10,10 @@ best checkpoint is the one that does best with 64 of 384 dimensions.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent))
 from search_api_docs import Pair, collect_pairs, load_model, sample, split_pairs
 
 if TYPE_CHECKING:

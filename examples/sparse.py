@@ -10,12 +10,10 @@ them and with the 8 largest, and tells how sparse queries and documents are; the
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent))
 from search_api_docs import Pair, collect_pairs, sample, split_pairs
 
 if TYPE_CHECKING:

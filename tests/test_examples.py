@@ -42,7 +42,6 @@ def test_an_example_trains_evaluates_and_saves(
     run(name, tmp_path, monkeypatch)
     results = pd.read_csv(tmp_path / "evaluation_results.csv")
     assert results[METRICS[name]].notna().sum() >= 2
-    assert results["is_best"].sum() <= 1 or results["is_best"].notna().any()
     assert (tmp_path / "final" / "README.md").read_text(encoding="utf-8").count("ndcg@10") > 0
     assert f"The model, with its card: {tmp_path / 'final'}" in capsys.readouterr().out.replace("best model", "model")
 
