@@ -150,8 +150,8 @@ def test_lists_of_pairs_are_known_again_in_the_next_evaluation() -> None:
     model, pairs = tiny_cross_encoder(), list(PAIRS)
     predict(model, pairs)
     one = Session()
-    assert one._numbering_of(model).recall(pairs) is not None
-    assert one._numbering_of(model).recall([*pairs[:-1], ("bird", "x")]) is None
+    assert one.kept.numbering_of(model).recall(pairs) is not None
+    assert one.kept.numbering_of(model).recall([*pairs[:-1], ("bird", "x")]) is None
 
 
 def test_token_ids_are_kept_between_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:

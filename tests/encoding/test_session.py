@@ -201,8 +201,7 @@ def test_a_kept_stream_takes_no_more_memory_than_its_rows() -> None:
     one, model = Session(), tiny_model()
     for _ in one.stream(model, TEXTS, block_size=4):
         pass
-    (space,) = one._spaces.values()
-    assert space.num_bytes <= len(TEXTS) * 16 * 4
+    assert one.kept.num_bytes <= len(TEXTS) * 16 * 4
 
 
 def test_a_stream_without_inputs_has_no_blocks(stub: StubModel) -> None:

@@ -108,7 +108,7 @@ def test_a_long_corpus_is_kept_only_when_another_evaluator_wants_it(
         encode_together(each, stub)
         for evaluator in each:
             evaluator(stub)
-        kept = sum(space.num_bytes for space in one._spaces.values())
+        kept = one.kept.num_bytes
     assert len(stub.encoded) == 1 + 5
     assert kept == (2 * 4 if num_evaluators == 1 else 2 * 4 * 6)
 
