@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .hits import Hits
 from .maxsim import MaxSimScorer, check_maxsim_name
 from .product import full_precision
 from .ragged_rows import RaggedRows
+from .search import Search
 from .selection import Selection
 from .similarity import scoring_dtype, widen
-from .watch import Watch
 
 RaggedSimilarity = str | Callable[[Any, Any], Tensor]
 """A name of ``MAXSIM_NAMES``, or a function of (Q, n, d) queries, filled up with zeros, and B documents (n_i, d) in a
@@ -25,7 +24,7 @@ _MOST_SCORES, _MOST_DOCUMENTS, _FEWEST_DOCUMENTS = 2**22, 4096, 256
 _GROUP = 32
 
 
-class MaxSimSearch:
+class MaxSimSearch(Search):
     """The k best documents for each query, over documents that are added in portions.
 
     Hits are ordered by score descending, then position ascending, and do not depend on the portions. NaN scores are
@@ -60,21 +59,22 @@ class MaxSimSearch:
         watch: tuple[Tensor, Tensor] | None = None,
         block_size: int | None = None,
     ) -> None:
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        fitting = min(_MOST_SCORES // max(len(queries), 1), _MOST_DOCUMENTS) // _GROUP * _GROUP
+        super().__init__(
+            len(queries),
+            k,
+            queries.device,
+            track_ties=track_ties,
+            watch=watch,
+            block_size=block_size or max(fitting, _FEWEST_DOCUMENTS),
+        )
         if not callable(similarity):
             check_maxsim_name(similarity)
-        self._queries, self._k, self._similarity, self._track_ties = queries, k, similarity, track_ties
-        fitting = min(_MOST_SCORES // max(len(queries), 1), _MOST_DOCUMENTS) // _GROUP * _GROUP
-        self._block_size = block_size or max(fitting, _FEWEST_DOCUMENTS)
+        self._queries, self._similarity = queries, similarity
         self._score: Callable[[RaggedRows], Tensor] | None = None
-        self._selection: Selection | None = None
+        self._only: Selection | None = None
         self._scores = torch.empty(0)
         self._waiting: list[RaggedRows] = []
-        self._num_pending = 0
-        self._num_done = 0
-        self._hits: Hits | None = None
-        self._watched = None if watch is None else Watch(*watch, len(queries), self._block_size)
 
     def add(self, documents: RaggedRows) -> None:
         """Add documents, whose positions follow those of the documents added before.
@@ -86,73 +86,32 @@ class MaxSimSearch:
             ValueError: for documents of another width than the queries.
             RuntimeError: after ``result``.
         """
-        if self._hits is not None:
-            raise RuntimeError("documents cannot be added after result()")
+        self._refuse_if_over()
         if documents.dim != self._queries.dim:
             raise ValueError(f"documents must have {self._queries.dim} dimensions, got {documents.dim}")
         self._waiting.append(documents)
         if sum(map(len, self._waiting)) >= _FEWEST_DOCUMENTS:
             self._score_waiting()
 
-    def result(self) -> Hits:
-        """Return the hits over all documents added; no more can be added then.
-
-        Returns:
-            (Q, k) scores and positions.
-        """
-        if self._hits is None:
-            self._score_waiting()
-            with full_precision(self._queries.device):
-                if self._num_pending:
-                    self._flush()
-                selection = self._selection or self._start(scoring_dtype(self._queries.vectors, self._queries.vectors))
-                hits = selection.finish()
-                self._nonfinite = selection.nonfinite | (hits.scores.isinf() & (hits.positions >= 0)).any(dim=1)
-                self._num_tied = selection.num_tied
-                self._hits = Hits(hits.scores.clone(), hits.positions.clone())
-            self._selection, self._scores = None, torch.empty(0)
-        return self._hits
-
-    @property
-    def nonfinite(self) -> Tensor:
-        """(Q,) bool: which queries met a NaN score or have an infinite score among their hits."""
-        self.result()
-        return self._nonfinite
-
-    @property
-    def num_nonfinite(self) -> int:
-        """How many queries met a NaN score or have an infinite score among their hits; their metrics are undefined."""
-        return int(self.nonfinite.sum())
-
-    @property
-    def num_tied(self) -> Tensor:
-        """(Q,) int64: how many of all documents have the k-th hit's score; 0 with fewer than k documents."""
-        if not self._track_ties:
-            raise RuntimeError("num_tied needs track_ties=True")
-        self.result()
-        return self._num_tied
-
-    @property
-    def watched_scores(self) -> Tensor:
-        """(W,) scores of the watched pairs; NaN for positions that were never added."""
-        if self._watched is None:
-            raise RuntimeError("watched_scores needs watch=(query_index, position)")
-        self.result()
-        return self._watched.scores.to(self._queries.device)
+    def _finish(self) -> list[Selection]:
+        self._score_waiting()
+        if self._num_pending:
+            self._flush()
+        selection = self._only or self._start(scoring_dtype(self._queries.vectors, self._queries.vectors))
+        self._only, self._scores = None, torch.empty(0)
+        return [selection]
 
     def _score_waiting(self) -> None:
         if not self._waiting:
             return
-        documents, self._waiting = (
-            self._waiting[0].joined(self._waiting[1:]) if self._waiting[1:] else self._waiting[0],
-            [],
-        )
+        first, *others = self._waiting
+        documents, self._waiting = first.joined(others) if others else first, []
         start = 0
         while start < len(documents):
             num = min(len(documents) - start, self._block_size - self._num_pending)
             found = self._scores_of(documents.part(start, start + num))
             with full_precision(self._queries.device):
-                if self._selection is None:
+                if self._only is None:
                     self._start(found.dtype)
                 self._scores[:, self._num_pending : self._num_pending + num] = found
                 self._num_pending += num
@@ -172,18 +131,18 @@ class MaxSimSearch:
     def _start(self, dtype: torch.dtype) -> Selection:
         num_queries, device = len(self._queries), self._queries.device
         dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        self._selection = Selection(num_queries, self._k, dtype, device, track_ties=self._track_ties)
+        self._only = self._selection(num_queries, dtype)
         self._scores = torch.empty(num_queries, self._block_size, dtype=dtype, device=device)
         if self._watched is not None:
             self._watched.start(dtype, device)
-        return self._selection
+        return self._only
 
     def _flush(self) -> None:
         """Select the best of the scores that wait."""
-        assert self._selection is not None
+        assert self._only is not None
         if self._watched is not None:
             self._watched.read(self._scores, slice(0, len(self._queries)), self._num_done, self._num_pending)
-        self._selection.add(self._scores, self._num_done, self._num_pending)
+        self._only.add(self._scores, self._num_done, self._num_pending)
         self._num_done += self._num_pending
         self._num_pending = 0
 

@@ -7,13 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .hits import Hits
 from .product import full_precision
+from .search import Search
 from .selection import Selection
 from .similarity import check_similarity_name
 from .sparse_product import SparseQueries
 from .sparse_rows import SparseRows
-from .watch import Watch
 
 Similarity = str | Callable[[Tensor, Tensor], Tensor]
 """A name of ``SIMILARITY_NAMES`` or a function of (Q, V) queries and (B, V) documents, both sparse COO tensors."""
@@ -24,7 +23,7 @@ _FUNCTION_QUERIES = 1024
 _GROUP = 32
 
 
-class SparseSearch:
+class SparseSearch(Search):
     """The k best documents for each query, over sparse documents that are added in portions.
 
     It works as ``StreamingSearch`` does: hits go by score descending, then position ascending, however the documents
@@ -61,25 +60,27 @@ class SparseSearch:
         watch: tuple[Tensor, Tensor] | None = None,
         block_size: int | None = None,
     ) -> None:
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        self._k, self._similarity, self._track_ties = k, similarity, track_ties
+        super().__init__(
+            len(queries),
+            k,
+            queries.device,
+            track_ties=track_ties,
+            watch=watch,
+            block_size=block_size or _DOCUMENT_ROWS,
+        )
+        if not callable(similarity):
+            check_similarity_name(similarity)
+        self._similarity = similarity
         self._queries = queries.widened()
         self._dtype = self._queries.values.dtype
         self._scorer: SparseQueries | None = None
         self._given: list[Tensor] = []
-        self._block_size = block_size or _DOCUMENT_ROWS
         size = _FUNCTION_QUERIES if callable(similarity) else _QUERY_ROWS
         starts = range(0, len(queries), size)
         self._rows = [slice(start, min(start + size, len(queries))) for start in starts] or [slice(0, 0)]
         self._selections: list[Selection] = []
         self._scores = torch.empty(0)
         self._pending: list[SparseRows] = []
-        self._num_pending = self._num_done = 0
-        self._hits: Hits | None = None
-        self._watched = None if watch is None else Watch(*watch, len(queries), self._block_size)
-        if not callable(similarity):
-            check_similarity_name(similarity)
 
     def add(self, documents: SparseRows) -> None:
         """Add documents, whose positions follow those of the documents added before.
@@ -91,8 +92,7 @@ class SparseSearch:
             ValueError: for documents of another width than the queries.
             RuntimeError: after ``result``.
         """
-        if self._hits is not None:
-            raise RuntimeError("documents cannot be added after result()")
+        self._refuse_if_over()
         if documents.width != self._queries.width:
             raise ValueError(f"documents must be (B, {self._queries.width}), got {documents.shape}")
         with full_precision(self._queries.device):
@@ -105,59 +105,19 @@ class SparseSearch:
                 if self._num_pending == self._block_size:
                     self._flush()
 
-    def result(self) -> Hits:
-        """Return the hits over all documents added; no more can be added then.
-
-        Returns:
-            (Q, k) scores and positions.
-        """
-        if self._hits is None:
-            with full_precision(self._queries.device):
-                if self._num_pending:
-                    self._flush()
-                if not self._selections:
-                    self._start(self._dtype)
-                parts = [selection.finish() for selection in self._selections]
-                scores = torch.cat([part.scores for part in parts])
-                positions = torch.cat([part.positions for part in parts])
-                self._hits = Hits(scores, positions)
-                self._nonfinite = torch.cat([selection.nonfinite for selection in self._selections])
-                self._nonfinite |= (scores.isinf() & (positions >= 0)).any(dim=1)
-                self._num_tied = torch.cat([selection.num_tied for selection in self._selections])
-                self._selections, self._given, self._scorer, self._scores = [], [], None, torch.empty(0)
-        return self._hits
-
-    @property
-    def nonfinite(self) -> Tensor:
-        """(Q,) bool: which queries met a NaN score or have an infinite score among their hits."""
-        self.result()
-        return self._nonfinite
-
-    @property
-    def num_nonfinite(self) -> int:
-        """How many queries met a NaN score or have an infinite score among their hits; their metrics are undefined."""
-        return int(self.nonfinite.sum())
-
-    @property
-    def num_tied(self) -> Tensor:
-        """(Q,) int64: how many of all documents have the k-th hit's score; 0 with fewer than k documents."""
-        if not self._track_ties:
-            raise RuntimeError("num_tied needs track_ties=True")
-        self.result()
-        return self._num_tied
-
-    @property
-    def watched_scores(self) -> Tensor:
-        """(W,) scores of the watched pairs; NaN for positions that were never added."""
-        if self._watched is None:
-            raise RuntimeError("watched_scores needs watch=(query_index, position)")
-        self.result()
-        return self._watched.scores.to(self._queries.device)
+    def _finish(self) -> list[Selection]:
+        if self._num_pending:
+            self._flush()
+        if not self._selections:
+            self._start(self._dtype)
+        selections, self._selections = self._selections, []
+        self._given, self._scorer, self._scores = [], None, torch.empty(0)
+        return selections
 
     def _start(self, dtype: torch.dtype) -> None:
         device = self._queries.device
         num_rows = [rows.stop - rows.start for rows in self._rows]
-        self._selections = [Selection(num, self._k, dtype, device, track_ties=self._track_ties) for num in num_rows]
+        self._selections = [self._selection(num, dtype) for num in num_rows]
         self._scores = torch.empty(num_rows[0] * (self._block_size + _GROUP), dtype=dtype, device=device)
         if self._watched is not None:
             self._watched.start(dtype, device)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from .hits import Hits, merge_hits, merge_num_tied
 from .product import full_precision
+from .search import Search
 from .selection import Selection
 from .similarity import QueryScorer, widen
-from .watch import Watch
 
 __all__ = ["Hits", "Similarity", "StreamingSearch", "merge_hits", "merge_num_tied"]
 
@@ -31,7 +31,7 @@ _MAX_BLOCK_ELEMENTS = 4096 * 1024
 _TILE = 512
 
 
-class StreamingSearch:
+class StreamingSearch(Search):
     """The k best documents for each query, over documents that are added in portions.
 
     A document has the same score wherever it stands and however the documents are portioned: they are gathered into
@@ -69,30 +69,29 @@ class StreamingSearch:
         watch: tuple[Tensor, Tensor] | None = None,
         block_size: int | None = None,
     ) -> None:
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
         if queries.ndim != 2:
             raise ValueError(f"queries must be (Q, d), got {tuple(queries.shape)}")
+        query_rows, document_rows = _CPU_BLOCK if queries.device.type == "cpu" else _GPU_BLOCK
+        fitting_rows = max(_MAX_BLOCK_ELEMENTS // max(queries.shape[1], 1) // _TILE, 1) * _TILE
+        super().__init__(
+            len(queries),
+            k,
+            queries.device,
+            track_ties=track_ties,
+            watch=watch,
+            block_size=block_size or min(document_rows, fitting_rows),
+        )
         with full_precision(queries.device):
             self._queries = widen(queries)
-        self._k = k
         self._similarity = similarity
-        self._track_ties = track_ties
         self._scorer = None if callable(similarity) else QueryScorer(similarity, self._queries)
-        query_rows, document_rows = _CPU_BLOCK if queries.device.type == "cpu" else _GPU_BLOCK
         if self._scorer is None:
             query_rows = max(query_rows, _FUNCTION_QUERIES)
-        fitting_rows = max(_MAX_BLOCK_ELEMENTS // max(queries.shape[1], 1) // _TILE, 1) * _TILE
-        self._block_size = block_size or min(document_rows, fitting_rows)
         starts = range(0, len(queries), query_rows)
         self._rows = [slice(start, min(start + query_rows, len(queries))) for start in starts]
         self._selections: list[Selection] = []
         self._block: Tensor | None = None
         self._scores: Tensor | None = None
-        self._num_pending = 0
-        self._num_done = 0
-        self._hits: Hits | None = None
-        self._watched = None if watch is None else Watch(*watch, len(queries), self._block_size)
 
     def add(self, documents: Tensor) -> None:
         """Add documents, whose positions follow those of the documents added before.
@@ -104,8 +103,7 @@ class StreamingSearch:
             ValueError: for documents of another width than the queries.
             RuntimeError: after ``result``.
         """
-        if self._hits is not None:
-            raise RuntimeError("documents cannot be added after result()")
+        self._refuse_if_over()
         if documents.ndim != 2 or documents.shape[1] != self._queries.shape[1]:
             raise ValueError(f"documents must be (B, {self._queries.shape[1]}), got {tuple(documents.shape)}")
         with full_precision(self._queries.device):
@@ -123,57 +121,16 @@ class StreamingSearch:
                 if self._num_pending == self._block_size:
                     self._flush()
 
-    def result(self) -> Hits:
-        """Return the hits over all documents added; no more can be added then.
-
-        Returns:
-            (Q, k) scores and positions.
-        """
-        if self._hits is None:
-            with full_precision(self._queries.device):
-                if self._block is None:
-                    self._allocate(self._queries.dtype)
-                if self._num_pending:
-                    self._flush()
-                if not self._selections:
-                    self._start_selections(self._queries.dtype)
-                parts = [selection.finish() for selection in self._selections]
-                scores = torch.cat([part.scores for part in parts])
-                positions = torch.cat([part.positions for part in parts])
-                self._hits = Hits(scores, positions)
-                self._nonfinite = torch.cat([selection.nonfinite for selection in self._selections])
-                self._nonfinite |= (scores.isinf() & (positions >= 0)).any(dim=1)
-                self._num_tied = torch.cat([selection.num_tied for selection in self._selections])
-                self._block = self._scores = None
-                self._selections = []
-        return self._hits
-
-    @property
-    def nonfinite(self) -> Tensor:
-        """(Q,) bool: which queries met a NaN score or have an infinite score among their hits."""
-        self.result()
-        return self._nonfinite
-
-    @property
-    def num_nonfinite(self) -> int:
-        """How many queries met a NaN score or have an infinite score among their hits; their metrics are undefined."""
-        return int(self.nonfinite.sum())
-
-    @property
-    def num_tied(self) -> Tensor:
-        """(Q,) int64: how many of all documents have the k-th hit's score; 0 with fewer than k documents."""
-        if not self._track_ties:
-            raise RuntimeError("num_tied needs track_ties=True")
-        self.result()
-        return self._num_tied
-
-    @property
-    def watched_scores(self) -> Tensor:
-        """(W,) scores of the watched pairs; NaN for positions that were never added."""
-        if self._watched is None:
-            raise RuntimeError("watched_scores needs watch=(query_index, position)")
-        self.result()
-        return self._watched.scores.to(self._queries.device)
+    def _finish(self) -> list[Selection]:
+        if self._block is None:
+            self._allocate(self._queries.dtype)
+        if self._num_pending:
+            self._flush()
+        if not self._selections:
+            self._start_selections(self._queries.dtype)
+        selections, self._selections = self._selections, []
+        self._block = self._scores = None
+        return selections
 
     def _allocate(self, dtype: torch.dtype) -> None:
         """Settle the precision with the first documents, and make the buffers."""
@@ -187,7 +144,7 @@ class StreamingSearch:
     def _start_selections(self, dtype: torch.dtype) -> None:
         device = self._queries.device
         num_rows = [rows.stop - rows.start for rows in self._rows] or [0]
-        self._selections = [Selection(num, self._k, dtype, device, track_ties=self._track_ties) for num in num_rows]
+        self._selections = [self._selection(num, dtype) for num in num_rows]
         self._scores = torch.empty(num_rows[0] * self._num_columns(self._block_size), dtype=dtype, device=device)
         if self._watched is not None:
             self._watched.start(dtype, device)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..distributed import exchange, shares
-from ..kernels.sparse_search import SparseSearch
-from ..kernels.topk import Hits, StreamingSearch, merge_hits, merge_num_tied
+from ..kernels.hits import Hits, merge_hits, merge_num_tied
+from ..kernels.search import Search
 from .scorer import SearchResult
 
 Places = NDArray[np.int64]
@@ -34,7 +34,7 @@ def own_pairs(watch: Pairs | None, places: Places | None) -> Pairs | None:
 
 
 def found_by_all(
-    search: StreamingSearch | SparseSearch, k: int, places: Places | None, *, track_ties: bool, watch: Pairs | None
+    search: Search, k: int, places: Places | None, *, track_ties: bool, watch: Pairs | None
 ) -> SearchResult:
     """The result of a search, merged with those of other processes where each searched a part.
 

@@ -179,7 +179,7 @@ class MultiVectorScorer(DenseScorer):
                     search.add(documents)
         _warn_empty([query_rows], [], num_empty)
         return {
-            name: found_by_all(search, k, places, track_ties=track_ties, watch=watch)  # type: ignore[arg-type]
+            name: found_by_all(search, k, places, track_ties=track_ties, watch=watch)
             for name, search in searches.items()
         }
 
