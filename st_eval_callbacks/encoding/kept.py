@@ -31,8 +31,9 @@ class Kept:
 
     def space(self, request: Request, *, is_own: bool = False) -> Space:
         """What all processes keep alike; or what this one keeps of streams, which is the same without others."""
-        is_apart = is_own and distributed.shares().num > 1
-        key = (request.space_key, "own") if is_apart else request.space_key
+        # Rows go by numbers, and those given together are others than those given alone.
+        is_together = distributed.shares().num > 1
+        key = (request.space_key, is_together, is_together and is_own)
         return self._spaces.setdefault(key, Space(request.model))
 
     def numbering_of(self, model: Any) -> Numbering:

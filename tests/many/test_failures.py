@@ -18,7 +18,15 @@ FAILURES = {
     "stream_fails": (1, "no stream"),
     "writing_fails": (0, "taken"),
 }
-VALUES = ["goes_on", "afterwards", "served_then_together", "by_hand", "sharded_by_its_own_encode", "waits"]
+VALUES = [
+    "goes_on",
+    "afterwards",
+    "served_then_together",
+    "alone_then_together",
+    "by_hand",
+    "sharded_by_its_own_encode",
+    "waits",
+]
 SHARDED = ["sharded", "sharded_cross_encoder"]
 SECONDS = 20
 

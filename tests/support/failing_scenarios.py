@@ -194,6 +194,17 @@ def served_then_together(folder: Path) -> Any:
     return {**found, **measured(both, model), **measured(retrieval(9, 30, "r"), model)}
 
 
+def alone_then_together(folder: Path) -> Any:
+    """A session that is open around an event, in which each process looks up texts in an order of its own."""
+    model, both = models()["plain"], [triplets(9, "t"), similarity(9, "s")]
+    texts = _texts(both[0])
+    with session() as one:
+        one.lookup(model, texts[:: -1 if distributed.is_main_process() else 1])
+        found = measured(both, model)
+        rows = one.lookup(model, texts[:3]).rows()
+    return {**found, "square": float(rows.double().square().sum())}
+
+
 def by_hand(folder: Path) -> Any:
     """Case C2: an evaluator called on every process, twice."""
     evaluator, name = triplets(5, "hand"), folder / f"hand{distributed.num_processes()}"
