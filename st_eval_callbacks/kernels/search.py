@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,10 @@ class Search:
         self._num_pending = self._num_done = 0
         self._hits: Hits | None = None
         self._watched = None if watch is None else Watch(*watch, num_queries, block_size)
+
+    def add(self, documents: Any) -> None:
+        """Add documents, whose positions follow those of the documents added before; not after ``result``."""
+        raise NotImplementedError
 
     def _finish(self) -> list[Selection]:
         """Score what waits, let go of buffers, and give the selections."""

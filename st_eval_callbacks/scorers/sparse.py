@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from sentence_transformers import SparseEncoder, util
 from torch import Tensor
 
 from ..distributed import shares
-from ..encoding import Embeddings, EncodeOptions, session
+from ..encoding import Embeddings, EncodeOptions
 from ..kernels.similarity import check_similarity_name
+from ..kernels.sparse_pairwise import sparse_pairwise
 from ..kernels.sparse_rows import SparseRows
 from ..kernels.sparse_search import SparseSearch
 from ..kernels.sparsity import Usage
-from .dense import DenseScorer
-from .found import found_by_all, own_pairs
-from .scorer import SearchResult, Similarity
+from .embedding import EmbeddingScorer
 
-# More documents at once would only take memory: those of a search are scored in smaller blocks.
-_MAX_CHUNK = 8192
 # sentence-transformers' functions turn a product of sparse tensors dense; these have a faster twin.
 _KNOWN: Mapping[Callable[..., Tensor], str] = {
     util.cos_sim: "cosine",
@@ -31,8 +27,11 @@ _KNOWN: Mapping[Callable[..., Tensor], str] = {
 }
 
 
-class SparseScorer(DenseScorer):
+class SparseScorer(EmbeddingScorer):
     """A SparseEncoder as a scorer; embeddings are `SparseRows`, and no dense matrix of them is made.
+
+    Similarity functions are those of a dense model, or functions of (Q, V) queries and (B, V) documents, both sparse
+    COO tensors. A corpus may be given as (N, V) embeddings, sparse or dense.
 
     Args:
         model: The model.
@@ -45,6 +44,7 @@ class SparseScorer(DenseScorer):
     """
 
     kind = "sparse"
+    most_at_once = 8192  # more would only take memory: a search scores smaller blocks
 
     def __init__(self, model: Any) -> None:
         """Check that the model can encode."""
@@ -65,72 +65,27 @@ class SparseScorer(DenseScorer):
         rows: SparseRows = found.table
         return rows.counts[found.index].cpu(), rows.width
 
-    def search(
-        self,
-        queries: Sequence[Any],
-        corpus: Sequence[Any] | Tensor,
-        k: int,
-        similarities: Mapping[str, Similarity],
-        *,
-        query_options: EncodeOptions | None = None,
-        corpus_options: EncodeOptions | None = None,
-        corpus_chunk_size: int = 50000,
-        track_ties: bool = False,
-        watch: tuple[Tensor, Tensor] | None = None,
-        corpus_model: Any = None,
-    ) -> dict[str, SearchResult]:
-        """The k best documents for each query, the corpus passing once for all similarity functions.
+    def _score_pairs(
+        self, names: Sequence[str], left: Any, right: Any, left_index: Tensor, right_index: Tensor
+    ) -> dict[str, Tensor]:
+        return sparse_pairwise(names, left, right, left_index, right_index)
 
-        Args:
-            queries: Q queries.
-            corpus: N documents, or their (N, V) embeddings, sparse or dense; ties go to the one that stands first.
-            k: Hits to keep for each query, at least 1.
-            similarities: Similarity functions by the name of their result. A function gets (Q, V) and (B, V) sparse
-                COO tensors.
-            query_options: How queries are encoded; None encodes them as queries.
-            corpus_options: How documents are encoded; None encodes them as documents.
-            corpus_chunk_size: Most documents encoded at once. The result does not depend on it.
-            track_ties: Whether to count the documents tied with the k-th hit.
-            watch: (W,) query and (W,) position in the corpus of pairs whose scores are wanted.
-            corpus_model: Another model that encodes the corpus.
+    def _new_search(
+        self, queries: SparseRows, k: int, similarity: Any, track_ties: bool, watch: tuple[Tensor, Tensor] | None
+    ) -> SparseSearch:
+        return SparseSearch(queries, k, similarity, track_ties=track_ties, watch=watch)
 
-        Returns:
-            What was found, by name.
+    def _rows_given(self, corpus: Any, queries: SparseRows) -> SparseRows | None:
+        return SparseRows.of(corpus).to(queries.device) if isinstance(corpus, Tensor) else None
 
-        Raises:
-            ValueError: When a similarity function is unknown or `k` is below 1.
-        """
-        named = {name: self._named(similarity) for name, similarity in similarities.items()}
-        query_options = query_options or EncodeOptions(task="query")
-        corpus_options = corpus_options or EncodeOptions(task="document")
-        with session() as current:
-            query_rows: SparseRows = current.lookup(self.model, queries, query_options).rows()
-            blocks: Iterable[SparseRows]
-            if isinstance(corpus, Tensor):
-                given = SparseRows.of(corpus).to(query_rows.device)
-                own = shares().part(len(given))
-                places = None if shares().num == 1 else np.arange(own.start, own.stop)
-                blocks = [given.part(own.start, own.stop)]
-            else:
-                places = current.own_places(corpus)
-                model = self.model if corpus_model is None else corpus_model
-                blocks = current.stream(model, corpus, corpus_options, min(corpus_chunk_size, _MAX_CHUNK), places)
-            searches = {
-                name: SparseSearch(query_rows, k, similarity, track_ties=track_ties, watch=own_pairs(watch, places))
-                for name, similarity in named.items()
-            }
-            usage = Usage.none(query_rows.width)
-            for documents in blocks:
-                usage = usage + Usage.of(documents)
-                for search in searches.values():
-                    search.add(documents)
-        self.searched = Usage.of(query_rows), usage if places is None else usage.gathered(shares().gather)
-        return {
-            name: found_by_all(search, k, places, track_ties=track_ties, watch=watch)
-            for name, search in searches.items()
-        }
+    def _noted(self, queries: SparseRows, blocks: Iterable[SparseRows]) -> Iterator[SparseRows]:
+        usage = Usage.none(queries.width)
+        for documents in blocks:
+            usage = usage + Usage.of(documents)
+            yield documents
+        self.searched = Usage.of(queries), usage.gathered(shares().gather)
 
-    def _named(self, similarity: Similarity) -> Similarity:
+    def _settled(self, similarity: Any) -> Any:
         if isinstance(similarity, str):
             check_similarity_name(similarity)
             return similarity

@@ -82,7 +82,7 @@ def test_a_corpus_is_kept_only_when_it_is_wanted_twice(
 
 
 def test_a_long_corpus_is_encoded_in_blocks_of_the_size_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[MultiVectorScorer.__module__], "_LEAST", 1)
+    monkeypatch.setattr(MultiVectorScorer, "least_at_once", 1)
     model = StubMultiVectorModel({f"{i}": torch.ones(1 + i % 3, 2) for i in range(50)})
     scorer_for(model).search(["0"], list(model.vectors), 3, {"maxsim": "maxsim"}, corpus_chunk_size=20)
     assert [len(texts) for method, texts in model.calls if method == "encode_document"] == [20, 20, 10]

@@ -169,10 +169,10 @@ def test_sentence_transformers_own_functions_and_the_models_take_the_fast_way() 
     known = {name: getattr(util, f"{name}_sim") for name in ("euclidean", "manhattan")}
     known |= {"cosine": util.cos_sim, "dot": util.dot_score}
     scorer = SparseScorer(model)
-    assert {name: scorer._named(function) for name, function in known.items()} == {name: name for name in known}
-    assert scorer._named(model.similarity) == "euclidean"
-    assert callable(scorer._named(tiny_sparse_model().similarity))
-    assert SparseScorer(own)._named(own.similarity) == own.similarity
+    assert {name: scorer._settled(function) for name, function in known.items()} == {name: name for name in known}
+    assert scorer._settled(model.similarity) == "euclidean"
+    assert callable(scorer._settled(tiny_sparse_model().similarity))
+    assert SparseScorer(own)._settled(own.similarity) == own.similarity
     with pytest.raises(ValueError, match="Did you mean 'dot'"):
         scorer.search(QUERIES, CORPUS, 1, {"dott": "dott"})
 
