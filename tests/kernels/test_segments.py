@@ -162,3 +162,15 @@ def test_inputs_that_do_not_fit_are_refused(scores, relevance, offsets, at_k, nu
         segment_metrics(
             torch.tensor(scores), torch.tensor(relevance), torch.tensor(offsets), at_k, num_relevant=counts
         )
+
+
+def test_lists_too_many_and_too_long_for_one_sort_are_ranked_as_in_double_precision():
+    # A list of 2^16 and 2^16 lists: segment, score and place would take more than 63 bits.
+    num_long, num_lists = 2**16, 2**16
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 500, (num_long + num_lists - 1,), generator=generator).float()
+    relevance = torch.randint(0, 2, scores.shape, generator=generator)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(num_long, len(scores) + 1)])
+    single, double = (segment_metrics(one, relevance, offsets, 10) for one in (scores, scores.double()))
+    for name, values in single.items():
+        assert torch.equal(values.nan_to_num(-1), double[name].nan_to_num(-1))

@@ -370,3 +370,19 @@ def test_merged_shards_equal_one_search_whoever_owns_a_document(num_values, owne
     assert torch.equal(merged.positions, whole.result().positions)
     assert torch.equal(merged.scores, whole.result().scores)
     assert torch.equal(merge_num_tied(hits, num_tied, merged), whole.num_tied)
+
+
+@pytest.mark.parametrize("start", [0, 2**31 - 3, 2**40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_merged_hits_are_those_of_a_plain_sort_whatever_positions_and_signs(start, dtype):
+    generator = torch.Generator().manual_seed(1)
+    values = torch.tensor([3.0, -0.0, 0.0, -1.5, float("inf"), float("-inf"), 1e-40])
+    scores = values[torch.randint(0, len(values), (4, 30), generator=generator)].to(dtype)
+    positions = torch.stack([torch.randperm(30, generator=generator) for _ in range(4)]) + start
+    parts = [Hits(scores[:, part], positions[:, part]) for part in (slice(0, 11), slice(11, 30))]
+    found = merge_hits(parts, 12)
+    for row in range(4):
+        pairs = zip(scores[row].tolist(), positions[row].tolist(), strict=True)
+        expected = sorted(pairs, key=lambda pair: (-pair[0], pair[1]))[:12]
+        assert found.positions[row].tolist() == [position for _, position in expected]
+        assert found.scores[row].tolist() == [score for score, _ in expected]
