@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def beats(value: float, selection: Selection, state: TrainerState) -> bool:
     """Whether a value of the deciding metric is better than the best so far."""
     best = math.nan if state.best_metric is None else state.best_metric
-    return is_better(value, best, selection.greater_is_better)
+    return is_better(value, best, selection.greater_is_better, selection.min_delta)
 
 
 def recall(selection: Selection, history: History, state: TrainerState) -> None:
@@ -32,7 +32,7 @@ def recall(selection: Selection, history: History, state: TrainerState) -> None:
     metric = selection.metric
     if metric is None or (selection.task is None and not history.values(metric)):
         return
-    found = history.best(metric, selection.greater_is_better)
+    found = history.best(metric, selection.greater_is_better, selection.min_delta)
     state.best_metric = None if found is None else found.metrics[metric]
     state.best_global_step = None if found is None else found.step
     if found is None or not (state.best_model_checkpoint or "").endswith(f"-{found.step}"):
@@ -82,7 +82,7 @@ def stop_after(
     """
     if selection.metric is None or state.global_step == 0 or control.should_training_stop:
         return
-    count = history.without_improvement(selection.metric, selection.greater_is_better, threshold)
+    count = history.without_improvement(selection.metric, selection.greater_is_better, threshold, selection.min_delta)
     if count >= patience:
         logger.info("training stops: %d evaluations of %s without improvement.", count, selection.metric)
         control.should_training_stop = True

@@ -44,6 +44,8 @@ class EvaluatorCallback(TrainerCallback):
         early_stopping_patience: Stop after this many evaluations of the primary metric without improvement;
             None never.
         early_stopping_threshold: Least improvement that counts for the patience, >= 0.
+        min_delta: Only a value that is better by more than this takes the place of the best, >= 0. Differences within
+            the noise of the data then cost no checkpoint.
         checkpoint_every: Interval of extra checkpoints to resume from, for `save_strategy="best"`.
         on_error: "raise", or "warn" to log a failed evaluator and train on.
 
@@ -61,6 +63,7 @@ class EvaluatorCallback(TrainerCallback):
         load_best_model_at_end: bool | None = None,
         early_stopping_patience: int | None = None,
         early_stopping_threshold: float = 0.0,
+        min_delta: float = 0.0,
         checkpoint_every: IntervalLike | None = None,
         on_error: str = "raise",
     ) -> None:
@@ -70,11 +73,14 @@ class EvaluatorCallback(TrainerCallback):
             raise ValueError(f"early_stopping_patience={early_stopping_patience}: at least 1, or None for never.")
         if early_stopping_threshold < 0:
             raise ValueError(f"early_stopping_threshold={early_stopping_threshold}: at least 0.")
+        if not 0 <= min_delta < math.inf:
+            raise ValueError(f"min_delta={min_delta}: a finite number, at least 0.")
         self.tasks = build_tasks(evaluators, every)
         self.primary = primary
         self.load_best_model_at_end = load_best_model_at_end
         self.early_stopping_patience = early_stopping_patience
         self.early_stopping_threshold = early_stopping_threshold
+        self.min_delta = min_delta
         self.checkpoint_every = None if checkpoint_every is None else Interval.parse(checkpoint_every)
         self.on_error = on_error
         self._link: TrainerLink | None = None
@@ -135,9 +141,11 @@ class EvaluatorCallback(TrainerCallback):
             state,
             primary=self.primary,
             load_best_model_at_end=self.load_best_model_at_end,
+            min_delta=self.min_delta,
             steps_per_epoch=optimizer_steps_per_epoch(dataloader, args.gradient_accumulation_steps),
             others=[task for other in link.others_like(self) for task in other.tasks],
         )
+        link.min_delta = self.min_delta
         trials.compare_by_deciding_metric(link)
         self._previous = Progress(state.global_step, state.epoch or 0.0, state.max_steps)
         self._saved_step = state.global_step

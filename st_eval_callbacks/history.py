@@ -14,6 +14,7 @@ from .checkpoints import STATE_FILE, is_complete, last_checkpoint
 if TYPE_CHECKING:
     import pandas
 
+RUN_FILE = "evaluation_run.json"
 PREFIX = "eval_"
 _RUNTIME = "_runtime"
 
@@ -86,15 +87,16 @@ class History:
         """Read a run from disk.
 
         Args:
-            path: A `trainer_state.json`, a checkpoint folder, or an `output_dir` (its newest checkpoint is read).
+            path: An `output_dir`, a checkpoint folder, a `trainer_state.json` or an `evaluation_run.json`. In an
+                `output_dir` the latter is read, else the newest checkpoint.
 
         Returns:
             The history of that run.
 
         Raises:
-            FileNotFoundError: When there is no `trainer_state.json` at or below `path`.
+            FileNotFoundError: When there is none of these at or below `path`.
         """
-        state_path = find_trainer_state(Path(path))
+        state_path = find_log(Path(path))
         return cls.from_log(json.loads(state_path.read_text(encoding="utf-8"))["log_history"])
 
     def __len__(self) -> int:
@@ -122,7 +124,7 @@ class History:
         """`(step, value)` wherever the metric was measured, ascending."""
         return [(record.step, record.metrics[metric]) for record in self.records if metric in record.metrics]
 
-    def improvements(self, metric: str, greater_is_better: bool) -> list[EvalRecord]:
+    def improvements(self, metric: str, greater_is_better: bool, min_delta: float = 0.0) -> list[EvalRecord]:
         """The records that were a new best when they came, ascending; the last of them is the best.
 
         Step 0 has no checkpoint, so it takes no part. NaN never wins, and a value equal to the best is no improvement.
@@ -130,6 +132,7 @@ class History:
         Args:
             metric: Log key without "eval_".
             greater_is_better: Whether higher values are better.
+            min_delta: Only a value that is better by more than this takes the place of the best, >= 0.
 
         Returns:
             Records in the order of steps; empty when nothing finite was measured after step 0.
@@ -138,26 +141,29 @@ class History:
         best = math.nan
         for record in self.records:
             value = record.metrics.get(metric, math.nan)
-            if record.step > 0 and is_better(value, best, greater_is_better):
+            if record.step > 0 and is_better(value, best, greater_is_better, min_delta):
                 found.append(record)
                 best = value
         return found
 
-    def best(self, metric: str, greater_is_better: bool = True) -> EvalRecord | None:
+    def best(self, metric: str, greater_is_better: bool = True, min_delta: float = 0.0) -> EvalRecord | None:
         """The record of the first best value after step 0, or None when there is no finite value."""
-        improvements = self.improvements(metric, greater_is_better)
+        improvements = self.improvements(metric, greater_is_better, min_delta)
         return improvements[-1] if improvements else None
 
-    def without_improvement(self, metric: str, greater_is_better: bool, threshold: float = 0.0) -> int:
+    def without_improvement(
+        self, metric: str, greater_is_better: bool, threshold: float = 0.0, min_delta: float = 0.0
+    ) -> int:
         """How many evaluations of a metric came since the last that improved the best by more than `threshold`.
 
         Counts as transformers' `EarlyStoppingCallback` does: the best itself moves with every improvement,
-        also a small one.
+        also a small one unless `min_delta` keeps it.
 
         Args:
             metric: Log key without "eval_".
             greater_is_better: Whether higher values are better.
             threshold: Least improvement that counts, >= 0.
+            min_delta: Only a value that is better by more than this takes the place of the best, >= 0.
 
         Returns:
             The number of evaluations, >= 0.
@@ -166,7 +172,7 @@ class History:
         for step, value in self.values(metric):
             if step == 0:
                 continue
-            better = is_better(value, best, greater_is_better)
+            better = is_better(value, best, greater_is_better, min_delta)
             enough = better and (math.isnan(best) or abs(value - best) > threshold)
             count = 0 if enough else count + 1
             best = value if better else best
@@ -183,29 +189,38 @@ class History:
         return pandas.DataFrame(rows, columns=["epoch", "steps", "seconds", *self.metric_names()])
 
 
-def is_better(value: float, best: float, greater_is_better: bool) -> bool:
-    """Whether `value` beats `best`; NaN never wins, and anything finite beats a best of NaN (none so far).
+def is_better(value: float, best: float, greater_is_better: bool, min_delta: float = 0.0) -> bool:
+    """Whether `value` beats `best` by more than `min_delta`.
+
+    NaN never wins, and anything finite beats a best of NaN (none so far).
 
     Examples:
         >>> is_better(0.5, float("nan"), True), is_better(float("nan"), 0.1, True), is_better(0.1, 0.5, False)
         (True, False, True)
+        >>> is_better(0.5, 0.25, True, min_delta=0.25), is_better(0.75, 0.25, True, min_delta=0.25)
+        (False, True)
     """
     if not math.isfinite(value):
         return False
-    return math.isnan(best) or (value > best if greater_is_better else value < best)
+    return math.isnan(best) or (value - best if greater_is_better else best - value) > min_delta
 
 
-def find_trainer_state(path: Path) -> Path:
-    """The newest whole `trainer_state.json` at or below a path.
+def find_log(path: Path) -> Path:
+    """The file with the log of a run: its own, else the newest whole `trainer_state.json` at or below a path.
 
     Raises:
         FileNotFoundError: When there is none.
     """
     if path.is_file():
         return path
+    if (path / RUN_FILE).is_file():
+        return path / RUN_FILE
     newest = str(path) if is_complete(path) else last_checkpoint(path)
     if newest is None:
-        raise FileNotFoundError(f"no trainer_state.json at {path} nor in a checkpoint-* folder below it.")
+        raise FileNotFoundError(
+            f"no {RUN_FILE} and no {STATE_FILE} at {path}, nor in a checkpoint-* folder below it. Is this the "
+            "output_dir of a run?"
+        )
     return Path(newest) / STATE_FILE
 
 

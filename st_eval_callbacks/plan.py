@@ -95,6 +95,7 @@ def make_plan(
     *,
     primary: str | None,
     load_best_model_at_end: bool | None,
+    min_delta: float = 0.0,
     steps_per_epoch: float,
     others: Sequence[Task] = (),
 ) -> Plan:
@@ -107,6 +108,7 @@ def make_plan(
         state: Its state at the start of training.
         primary: The callback's `primary`.
         load_best_model_at_end: The callback's own wish, or None for the argument's.
+        min_delta: The callback's `min_delta`.
         steps_per_epoch: Optimizer steps of one pass; infinite when unknown.
         others: Evaluators of other callbacks, which may measure what decides.
 
@@ -134,6 +136,7 @@ def make_plan(
         trainer_names=elsewhere | (link.trainer_metric_names() if trainer_evaluates else set()),
         trainer_measures_more=(trainer_evaluates and link.measures_unknown_metrics) or "" in elsewhere,
     )
+    selection.min_delta = min_delta
     if load_best_model_at_end is not None:
         args.load_best_model_at_end = load_best_model_at_end
     saves = args.save_strategy != "no"

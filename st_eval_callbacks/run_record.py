@@ -13,13 +13,15 @@ from . import distributed, report
 from .checkpoints import delete_unfinished
 from .evaluation import EvalSettings, Outcome, evaluate
 from .evaluators.together import inner_evaluators
-from .history import EvalRecord, History
+from .history import RUN_FILE, EvalRecord, History
 from .plan import Plan
+from .selection import direction
 from .tasks import Task
 from .trainer_link import TrainerLink
 from .writers import model_card
 from .writers.files import remove_leftovers, set_aside
 from .writers.results import FILE_NAME, keep_foreign_results, write_results
+from .writers.run_file import EvaluatorInfo, RunInfo, write_run
 from .writers.tables import drop_rows_after
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,26 @@ class RunRecord:
         """Where the run writes."""
         return Path(self.link.output_dir)
 
+    @property
+    def info(self) -> RunInfo:
+        """What is evaluated how, as far as known."""
+        selection, owners = self.plan.selection, self.plan.owners
+        evaluators = []
+        for task in self.tasks:
+            primary = self.primary_of(task)
+            greater = primary is None or direction(primary, task, None)
+            evaluators.append(
+                EvaluatorInfo(
+                    name=task.name,
+                    kind=type(task.evaluator).__name__,
+                    primary_metric=primary,
+                    greater_is_better=selection.greater_is_better if primary == selection.metric else greater,
+                    metrics=tuple(name for name, owner in owners.items() if owner is task),
+                    tables=tuple(task.csv_files()),
+                )
+            )
+        return RunInfo(selection.metric, selection.greater_is_better, selection.min_delta, tuple(evaluators))
+
     def order_files(self, step: int) -> None:
         """Before the first step: keep an earlier run's files aside; take out rows that a resumed run writes again.
 
@@ -66,7 +88,8 @@ class RunRecord:
             logger.info("the results of an earlier run are kept as %s", kept)
         if step > 0 and self.link.trainer.args.save_total_limit:
             delete_unfinished(self.folder)
-        remove_leftovers(self.folder / FILE_NAME)
+        for name in (FILE_NAME, RUN_FILE):
+            remove_leftovers(self.folder / name)
         record = self.history.at(step)
         for task in self.tasks:
             # What ran at this step after its checkpoint was written is not in the log, and runs again.
@@ -91,9 +114,11 @@ class RunRecord:
                 self._write_results()
 
     def _write_results(self) -> None:
-        selection, history = self.plan.selection, self.history
+        history = self.history
         names = self._ordered(history.metric_names())
-        write_results(self.folder, history, selection.metric, selection.greater_is_better, names)
+        info = self.info
+        write_run(self.folder, info, history, names)
+        write_results(self.folder, history, info, names)
 
     def write_training_table(self) -> None:
         """Bring the card's training table up to date."""

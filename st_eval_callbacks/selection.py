@@ -21,11 +21,13 @@ class Selection:
         metric: Log key without "eval_"; None until the first evaluation of an evaluator that cannot say before.
         greater_is_better: Whether higher values are better.
         task: The evaluator that measures it; None when the Trainer's own evaluation does, or another callback.
+        min_delta: Only a value that is better by more than this takes the place of the best, >= 0.
     """
 
     metric: str | None
     greater_is_better: bool
     task: Task | None
+    min_delta: float = 0.0
 
     @property
     def log_key(self) -> str | None:
@@ -111,7 +113,7 @@ def choose(
         metric = tasks[0].primary_metric(name for name, owner in owners.items() if owner is tasks[0])
     else:
         task = _owner_of(metric, tasks, owners, trainer_names, trainer_measures_more)
-    return Selection(metric, _direction(metric, task, stated_greater_is_better), task)
+    return Selection(metric, direction(metric, task, stated_greater_is_better), task)
 
 
 def _strip(name: str | None) -> str | None:
@@ -158,7 +160,12 @@ def unknown_metric_message(metric: str, allowed: Sequence[str]) -> str:
     return f"{said}{hint} There is: {list(allowed)}."
 
 
-def _direction(metric: str | None, task: Task | None, stated: bool | None) -> bool:
+def direction(metric: str | None, task: Task | None, stated: bool | None) -> bool:
+    """Whether higher values of a metric are better: what is stated, what its evaluator says, what its name tells.
+
+    Raises:
+        ValueError: When statement and evaluator contradict each other.
+    """
     by_name = metric is None or not metric.endswith("loss")
     evaluator_says = task.greater_is_better if task is not None else None
     if evaluator_says is None:

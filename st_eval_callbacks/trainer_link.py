@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from transformers import DefaultFlowCallback, Trainer, TrainerCallback
 
 from .checkpoints import checkpoint_folders, mark_unfinished
+from .history import is_better
 from .trainer_watch import watch
 
 logger = logging.getLogger(__name__)
@@ -25,10 +26,14 @@ class TrainerLink:
 
     Args:
         trainer: The trainer that runs the callback.
+
+    Attributes:
+        min_delta: Only a value that is better by more than this takes the place of the best, >= 0.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        self.min_delta = 0.0
         self._insists_at = -1
 
     @classmethod
@@ -126,7 +131,15 @@ class TrainerLink:
     def join(self, callback: TrainerCallback) -> None:
         """Watch the trainer from now on, and put a callback in its place."""
         self.place_callback(callback)
-        watch(self.trainer, lambda: self._insists_at, lambda: self.output_dir)
+        watch(self.trainer, lambda: self._insists_at, self._is_too_little, lambda: self.output_dir)
+
+    def _is_too_little(self, metrics: dict[str, float]) -> bool:
+        """Whether an evaluation of the Trainer is not better enough to be the best."""
+        args, best = self.trainer.args, self.trainer.state.best_metric
+        value = metrics.get(args.metric_for_best_model or "")
+        if not self.min_delta or best is None or value is None:
+            return False
+        return not is_better(value, best, bool(args.greater_is_better), self.min_delta)
 
     def place_callback(self, callback: TrainerCallback) -> None:
         """Move the callback right behind `DefaultFlowCallback`.

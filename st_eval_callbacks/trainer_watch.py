@@ -13,15 +13,21 @@ from . import distributed
 from .checkpoints import checkpoint_folders, last_checkpoint, mark_unfinished
 
 
-def watch(trainer: Trainer, insists_at: Callable[[], int], run_dir: Callable[[], str]) -> None:
+def watch(
+    trainer: Trainer,
+    insists_at: Callable[[], int],
+    is_too_little: Callable[[dict[str, float]], bool],
+    run_dir: Callable[[], str],
+) -> None:
     """Watch a trainer from now on; once is enough, however many callbacks it has.
 
     Args:
         trainer: The trainer.
         insists_at: The step at which a save is insisted on.
+        is_too_little: Whether the metrics of an evaluation are not better enough than the best to take its place.
         run_dir: Where the run writes its checkpoints.
     """
-    _watch_decision(trainer, insists_at)
+    _watch_decision(trainer, insists_at, is_too_little)
     if getattr(trainer, "_st_eval_watched", False):
         return
     trainer._st_eval_watched = True  # type: ignore[attr-defined]
@@ -30,7 +36,9 @@ def watch(trainer: Trainer, insists_at: Callable[[], int], run_dir: Callable[[],
     _watch_saves(trainer, run_dir)
 
 
-def _watch_decision(trainer: Trainer, insists_at: Callable[[], int]) -> None:
+def _watch_decision(
+    trainer: Trainer, insists_at: Callable[[], int], is_too_little: Callable[[dict[str, float]], bool]
+) -> None:
     """Keep `best_metric` None while nothing finite was measured, and make a save that is insisted on.
 
     The Trainer starts the best metric at minus infinity, which is no JSON, and a first NaN would leave it there. It
@@ -41,7 +49,8 @@ def _watch_decision(trainer: Trainer, insists_at: Callable[[], int]) -> None:
     @functools.wraps(original)
     def determine_best_metric(metrics: dict[str, float], trial: Any) -> bool:
         nothing_yet = trainer.state.best_metric is None
-        is_new_best = bool(original(metrics=metrics, trial=trial))
+        # The Trainer takes any improvement.
+        is_new_best = not is_too_little(metrics) and bool(original(metrics=metrics, trial=trial))
         if nothing_yet and not is_new_best:
             trainer.state.best_metric = None
         return is_new_best or insists_at() == trainer.state.global_step

@@ -8,21 +8,19 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..history import History
+from ..history import RUN_FILE, History
 from .files import replace_file, set_aside
+from .run_file import RunInfo
 
 FILE_NAME = "evaluation_results.csv"
 
 
-def results_text(
-    history: History, metric: str | None, greater_is_better: bool, names: Sequence[str] | None = None
-) -> str:
+def results_text(history: History, info: RunInfo, names: Sequence[str] | None = None) -> str:
     """The table: a row for each step at which anything ran, ascending.
 
     Args:
         history: What was measured.
-        metric: The metric that decides the best (log key without "eval_"), or None when none is known yet.
-        greater_is_better: Whether higher values of it are better.
+        info: What decides the best.
         names: Order of the metrics' columns; None takes the order in which they first appeared.
 
     Returns:
@@ -30,7 +28,10 @@ def results_text(
         step are empty; undefined values are `nan`.
     """
     names = history.metric_names() if names is None else names
-    best_steps = {record.step for record in history.improvements(metric, greater_is_better)} if metric else set()
+    best_steps = set()
+    if info.deciding_metric is not None:
+        bests = history.improvements(info.deciding_metric, info.greater_is_better, info.min_delta)
+        best_steps = {record.step for record in bests}
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["epoch", "steps", "seconds", "is_best", *names])
@@ -41,16 +42,14 @@ def results_text(
     return stream.getvalue()
 
 
-def write_results(
-    folder: Path, history: History, metric: str | None, greater_is_better: bool, names: Sequence[str] | None = None
-) -> Path:
+def write_results(folder: Path, history: History, info: RunInfo, names: Sequence[str] | None = None) -> Path:
     """Rewrite `evaluation_results.csv` whole; a reader sees the old table or the new. Arguments as `results_text`.
 
     Returns:
         The path of the file.
     """
     path = folder / FILE_NAME
-    replace_file(path, results_text(history, metric, greater_is_better, names))
+    replace_file(path, results_text(history, info, names))
     return path
 
 
@@ -69,6 +68,7 @@ def keep_foreign_results(folder: Path, history: History) -> Path | None:
         return None
     if history and _steps_upto(path, history.records[-1].step) <= {record.step for record in history}:
         return None
+    set_aside(folder / RUN_FILE)
     return set_aside(path)
 
 

@@ -1,0 +1,94 @@
+"""`evaluation_run.json`: what was evaluated how, and the evaluations as they were logged."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..history import RUN_FILE, History
+from .files import replace_file
+
+
+@dataclass(frozen=True)
+class EvaluatorInfo:
+    """One evaluator of a run.
+
+    Attributes:
+        name: Its name among the callback's evaluators.
+        kind: Its class.
+        primary_metric: Log key without "eval_", or None while it is unknown.
+        greater_is_better: Whether higher values of that are better.
+        metrics: Log keys without "eval_", as far as known.
+        tables: File names of the tables it appends to, inside `eval/`.
+    """
+
+    name: str
+    kind: str
+    primary_metric: str | None
+    greater_is_better: bool
+    metrics: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What the evaluations of a run are of.
+
+    Attributes:
+        deciding_metric: The metric that decides the best (log key without "eval_"), or None when none is known.
+        greater_is_better: Whether higher values of it are better.
+        min_delta: Only a value that is better by more than this took the place of the best.
+        evaluators: The evaluators, in the order given.
+    """
+
+    deciding_metric: str | None
+    greater_is_better: bool
+    min_delta: float = 0.0
+    evaluators: tuple[EvaluatorInfo, ...] = ()
+
+
+def run_text(info: RunInfo, history: History, names: Sequence[str] | None = None) -> str:
+    """The file: strict JSON with the fields of `RunInfo` and `log_history` in the Trainer's form.
+
+    Args:
+        info: What was evaluated how.
+        history: The evaluations.
+        names: Order of the metrics; None takes the order in which they first appeared.
+
+    Returns:
+        JSON text; undefined values are null.
+    """
+    places = {f"eval_{name}": place for place, name in enumerate(history.metric_names() if names is None else names)}
+    log = []
+    for record in history:
+        entry = sorted(record.log_entry().items(), key=lambda item: places.get(item[0], len(places)))
+        values = {key: value if math.isfinite(value) else None for key, value in entry}
+        log.append({"epoch": record.epoch, "step": record.step, **values})
+    return json.dumps({**asdict(info), "log_history": log}, indent=1, allow_nan=False) + "\n"
+
+
+def write_run(folder: Path, info: RunInfo, history: History, names: Sequence[str] | None = None) -> Path:
+    """Rewrite `evaluation_run.json` whole. Arguments as `run_text`.
+
+    Returns:
+        The path of the file.
+    """
+    path = folder / RUN_FILE
+    replace_file(path, run_text(info, history, names))
+    return path
+
+
+def read_run(folder: Path) -> RunInfo | None:
+    """What `evaluation_run.json` says of the evaluators; None when the folder has no such file."""
+    path = folder / RUN_FILE
+    if not path.exists():
+        return None
+    given = json.loads(path.read_text(encoding="utf-8"))
+    evaluators = tuple(
+        EvaluatorInfo(**{**one, "metrics": tuple(one["metrics"]), "tables": tuple(one["tables"])})
+        for one in given["evaluators"]
+    )
+    return RunInfo(given["deciding_metric"], given["greater_is_better"], given["min_delta"], evaluators)
