@@ -1,4 +1,4 @@
-"""Writes the tables of docs/evaluators.md from the code: which task takes which kind of model.
+"""Writes the grid of docs/evaluators.md from the code: which task takes which kind of model.
 
 Run it with `python docs/grid.py`; a test tells when the page is out of date.
 """
@@ -55,14 +55,19 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def renewed(text: str) -> str:
-    """The page with its tables written anew."""
+def written(text: str, begin: str, end: str, new: str) -> str:
+    """A text with what stands between two marks written anew."""
     found, count = re.subn(
-        f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n\n{table()}\n\n{END}", text, flags=re.DOTALL
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n\n{new}\n\n{end}", text, flags=re.DOTALL
     )
     if count != 1:
-        raise ValueError(f"{PAGE} has {count} places for the table, one is needed.")
+        raise ValueError(f"there are {count} places for {begin}, one is needed.")
     return found
+
+
+def renewed(text: str) -> str:
+    """The page with its grid written anew."""
+    return written(text, BEGIN, END, table())
 
 
 if __name__ == "__main__":
