@@ -48,6 +48,8 @@ class EvaluatorCallback(TrainerCallback):
             the noise of the data then cost no checkpoint.
         checkpoint_every: Interval of extra checkpoints to resume from, for `save_strategy="best"`.
         on_error: "raise", or "warn" to log a failed evaluator and train on.
+        keep_per_query: Whether all bundled evaluators keep one value for each query, pair or item, in
+            `<output_dir>/eval/per_query`; False leaves it to each.
 
     Raises:
         ValueError: When an option cannot be read.
@@ -66,6 +68,7 @@ class EvaluatorCallback(TrainerCallback):
         min_delta: float = 0.0,
         checkpoint_every: IntervalLike | None = None,
         on_error: str = "raise",
+        keep_per_query: bool = False,
     ) -> None:
         if on_error not in ("raise", "warn"):
             raise ValueError(f"on_error={on_error!r}: 'raise' or 'warn'.")
@@ -75,7 +78,7 @@ class EvaluatorCallback(TrainerCallback):
             raise ValueError(f"early_stopping_threshold={early_stopping_threshold}: at least 0.")
         if not 0 <= min_delta < math.inf:
             raise ValueError(f"min_delta={min_delta}: a finite number, at least 0.")
-        self.tasks = build_tasks(evaluators, every)
+        self.tasks = build_tasks(evaluators, every, keep_per_query=keep_per_query)
         self.primary = primary
         self.load_best_model_at_end = load_best_model_at_end
         self.early_stopping_patience = early_stopping_patience

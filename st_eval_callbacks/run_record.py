@@ -18,7 +18,7 @@ from .plan import Plan
 from .selection import direction
 from .tasks import Task
 from .trainer_link import TrainerLink
-from .writers import model_card
+from .writers import model_card, per_query
 from .writers.files import remove_leftovers, set_aside
 from .writers.results import FILE_NAME, keep_foreign_results, write_results
 from .writers.run_file import EvaluatorInfo, RunInfo, write_run
@@ -91,15 +91,22 @@ class RunRecord:
         for name in (FILE_NAME, RUN_FILE):
             remove_leftovers(self.folder / name)
         record = self.history.at(step)
+        again: list[str] = []
         for task in self.tasks:
             # What ran at this step after its checkpoint was written is not in the log, and runs again.
             is_logged = record is not None and task.name in record.seconds
+            again += [] if is_logged else task.items_folders()
             for table in [self.folder / "eval" / name for name in task.csv_files()]:
                 remove_leftovers(table)
                 if step == 0:
                     set_aside(table)
                 else:
                     drop_rows_after(table, step if is_logged else step - 1)
+        if step > 0:
+            per_query.drop_items_after(self.folder / "eval", step, again)
+        elif not self.history:
+            # With a history, another callback of this run may have written there already.
+            set_aside(self.folder / "eval" / per_query.FOLDER)
         if self.history:
             self._write_results()
 

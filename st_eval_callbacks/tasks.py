@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from sentence_transformers.base.evaluation import BaseEvaluator
 
+from .evaluators.items import KeepsItems, logged_under, with_prefix
 from .evaluators.together import inner_evaluators
 from .schedule import IntervalLike, Schedule
 from .writers.files import safe_name
@@ -116,9 +117,7 @@ class Task:
 
     def key(self, metric: str) -> str:
         """The log key (without "eval_") of a metric that the evaluator returns."""
-        metric = metric.removeprefix("eval_")
-        named = not self.prefix or metric == self.prefix or metric.startswith(f"{self.prefix}_")
-        return metric if named else f"{self.prefix}_{metric}"
+        return with_prefix(self.prefix, metric.removeprefix("eval_"))
 
     def metric_names(self, model: Any) -> list[str] | None:
         """Keys the evaluator will return for a model, or None when they are known only after it ran.
@@ -174,7 +173,8 @@ class Task:
         """
         try:
             # sentence-transformers calls it an int, and passes the Trainer's float.
-            result: Any = self.evaluator(model, output_path, epoch, step)  # type: ignore[arg-type]
+            with logged_under(self.prefix):
+                result: Any = self.evaluator(model, output_path, epoch, step)  # type: ignore[arg-type]
             if not isinstance(result, Mapping):
                 result = {self.prefix or "evaluator": result}
             return {self.key(str(key)): math.nan if value is None else float(value) for key, value in result.items()}
@@ -193,19 +193,35 @@ class Task:
         found: list[str] = []
         for evaluator in inner_evaluators(self.evaluator):
             if isinstance(name := getattr(evaluator, "csv_file", None), str):
+                if isinstance(evaluator, KeepsItems):
+                    found.append(safe_name(evaluator.file_logged_under(self.prefix, name)))
+                    continue
                 # Others than ours write under the name as it is; one that leads elsewhere is not ours to touch.
                 found += dict.fromkeys([safe_name(name), *([name] if os.path.basename(name) == name else [])])
         return found
 
+    @property
+    def keepers(self) -> list[KeepsItems]:
+        """The evaluator and those inside it, as far as they can keep the values of single items."""
+        return [one for one in inner_evaluators(self.evaluator) if isinstance(one, KeepsItems)]
+
+    def items_folders(self) -> list[str]:
+        """Names of the folders of their files."""
+        return [one.items_folder(self.prefix) for one in self.keepers]
+
 
 def build_tasks(
-    evaluators: EvaluatorLike | Iterable[EvaluatorLike] | Mapping[str, EvaluatorLike], every: IntervalLike | None
+    evaluators: EvaluatorLike | Iterable[EvaluatorLike] | Mapping[str, EvaluatorLike],
+    every: IntervalLike | None,
+    *,
+    keep_per_query: bool = False,
 ) -> list[Task]:
     """Read what was given to the callback.
 
     Args:
         evaluators: One, several, or several by name.
         every: Interval of those that have none of their own.
+        keep_per_query: Whether this is switched on in all of this package, those inside others too.
 
     Returns:
         One task an evaluator, in the given order, with unique names.
@@ -242,6 +258,8 @@ def build_tasks(
         if not isinstance(evaluator, BaseEvaluator):
             evaluator = CallableEvaluator(evaluator, unique)
         tasks.append(Task(unique, evaluator, schedule, prefix=given_name))
+        for keeper in tasks[-1].keepers if keep_per_query else ():
+            keeper.keep_per_query = True
     return tasks
 
 

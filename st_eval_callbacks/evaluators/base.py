@@ -15,18 +15,18 @@ from ..distributed import is_main_process
 from ..encoding import EncodeOptions, is_open, session, untouched
 from ..kernels.similarity import SIMILARITY_NAMES
 from ..scorers import Scorer, Wish, scorer_for
-from ..writers.files import safe_name
 from ..writers.tables import append_row
+from .items import KeepsItems
 from .together import encode_together
 
 logger = logging.getLogger(__name__)
 
 
-class Evaluator(BaseEvaluator):
+class Evaluator(KeepsItems, BaseEvaluator):
     """Base of the bundled evaluators; a `BaseEvaluator` of sentence-transformers, so usable wherever one is.
 
     A subclass says what it measures with `metric_keys` and `score`. It may also override `primary_key`, `csv_columns`,
-    `title`, `log_lines` and `write_extra`.
+    `title`, `log_lines` and `write_extra`, and hand the values of single items to `keep` while it scores.
 
     Args:
         name: Put before every metric; any text.
@@ -34,6 +34,8 @@ class Evaluator(BaseEvaluator):
         show_progress_bar: Whether encoding shows a bar; None shows one when this logger shows INFO.
         write_csv: Whether a call with `output_path` appends to the evaluator's CSV.
         truncate_dim: Leading dimensions of the embeddings to use; None takes the model's own setting.
+        keep_per_query: Whether a call keeps one value for each query, pair or item as `per_query`, and with
+            `output_path` as a file in its folder `per_query`; see `writers.per_query`.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("dense",)
@@ -52,6 +54,7 @@ class Evaluator(BaseEvaluator):
         show_progress_bar: bool | None = False,
         write_csv: bool = True,
         truncate_dim: int | None = None,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if truncate_dim is not None and truncate_dim < 1:
@@ -66,6 +69,7 @@ class Evaluator(BaseEvaluator):
         )
         self.write_csv = write_csv
         self.truncate_dim = truncate_dim
+        self.keep_per_query = keep_per_query
 
     # -- what a task says --------------------------------------------------------------------------------------------
 
@@ -172,7 +176,7 @@ class Evaluator(BaseEvaluator):
 
         Args:
             model: A model of one of the kinds this task takes, or any object with its `encode`.
-            output_path: Folder for the CSV; None writes nothing.
+            output_path: Folder for what is written; None writes nothing.
             epoch: Passes over the training data done; -1 outside of training.
             steps: Optimizer steps done; -1 at the end of an epoch.
 
@@ -184,11 +188,13 @@ class Evaluator(BaseEvaluator):
         """
         scorer = self.scorer(model)
         logger.info(self.title(self._when(epoch, steps)))
+        self.per_query = None
         alone = not is_open()
         with untouched(model), session(show_progress_bar=self.show_progress_bar):
             if alone:
                 encode_together([self], model)
             metrics = {key: float(value) for key, value in self.score(scorer).items()}
+        self.settle_items(metrics)
         for line in self.log_lines(scorer, metrics):
             logger.info(line)
         primary = self.primary_key(scorer, metrics)
@@ -210,9 +216,6 @@ class Evaluator(BaseEvaluator):
         """Settings that the model card shows."""
         return {} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim}
 
-    def _named(self, key: str) -> str:
-        return f"{self.name}_{key}" if self.name else key
-
     def _when(self, epoch: float, steps: int) -> str:
         when = ""
         if epoch != -1:
@@ -224,7 +227,8 @@ class Evaluator(BaseEvaluator):
         if self.write_csv:
             header = ["epoch", "steps", *(column for column, _ in self.csv_columns(scorer))]
             row = [epoch, steps, *self.csv_values(scorer, metrics)]
-            append_row(folder / safe_name(self.csv_file), header, row)
+            append_row(folder / self.file_name(self.csv_file), header, row)
+        self.write_items(folder, epoch, steps)
         self.write_extra(folder, scorer)
 
 

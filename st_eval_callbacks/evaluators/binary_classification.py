@@ -46,6 +46,7 @@ class BinaryClassificationEvaluator(Evaluator):
         truncate_dim: Leading dimensions of the embeddings to use.
         similarity_fn_names: Any of "cosine", "dot", "euclidean", "manhattan"; None takes the model's own, on every
             call anew.
+        keep_per_query: Whether to keep one value for each pair; see `Evaluator`.
 
     Raises:
         ValueError: When there are no pairs, the lengths differ, a label is neither 0 nor 1, or a name is unknown.
@@ -64,6 +65,8 @@ class BinaryClassificationEvaluator(Evaluator):
         write_csv: bool = True,
         truncate_dim: int | None = None,
         similarity_fn_names: Sequence[Literal["cosine", "dot", "euclidean", "manhattan"]] | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             name=name,
@@ -71,6 +74,7 @@ class BinaryClassificationEvaluator(Evaluator):
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
             truncate_dim=truncate_dim,
+            keep_per_query=keep_per_query,
         )
         check_equal_lengths(self.label, sentences1=sentences1, sentences2=sentences2, labels=labels)
         self.sentences1 = sentences1
@@ -195,11 +199,18 @@ class BinaryClassificationEvaluator(Evaluator):
         elif not self._labels.any():
             warn_undefined(self.label, "average precision needs at least one pair with label 1")
         results = {}
+        right: dict[str, torch.Tensor] = {}
         for name in names:
             is_distance = name in _DISTANCES
             scores = -similarities[name] if is_distance else similarities[name]
             found = best_thresholds(scores, self._labels, greater_is_better=not is_distance)
             results[name] = {metric: found[metric] for metric in BINARY_METRICS}
+            if self.keep_per_query:
+                threshold = found["accuracy_threshold"]
+                is_similar = scores <= threshold if is_distance else scores >= threshold
+                right[f"{name}_accuracy"] = is_similar.cpu() == (self._labels == 1)
+        raw = {f"{name}_similarity": values for name, values in similarities.items()}
+        self.keep(range(len(self._labels)), right, {"label": self._labels, **raw})
         return results
 
 

@@ -47,6 +47,7 @@ class CrossEncoderClassificationEvaluator(PairEvaluator):
         batch_size: Most pairs a batch.
         show_progress_bar: Whether predicting shows a bar; None shows one when the logger shows INFO.
         write_csv: Whether a call with `output_path` appends to the CSV.
+        keep_per_query: Whether to keep one value for each pair; see `Evaluator`.
 
     Raises:
         ValueError: When there are no pairs, the lengths differ, or a label is no whole number.
@@ -62,6 +63,7 @@ class CrossEncoderClassificationEvaluator(PairEvaluator):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         write_csv: bool = True,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             name=name,
@@ -69,6 +71,7 @@ class CrossEncoderClassificationEvaluator(PairEvaluator):
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
+            keep_per_query=keep_per_query,
         )
         check_equal_lengths(self.label, sentence_pairs=sentence_pairs, labels=labels)
         self.sentence_pairs = sentence_pairs
@@ -129,11 +132,21 @@ class CrossEncoderClassificationEvaluator(PairEvaluator):
             self.warn_if_collapsed(predicted)
         if predicted.ndim > 1:
             self._warn_of_unknown_classes(predicted.shape[1])
+            if self.keep_per_query:
+                # numpy's is the first of equal ones.
+                classes = torch.from_numpy(predicted.float().numpy().argmax(axis=1))
+                self._keep({"f1_micro": classes == self._labels}, {"prediction": classes})
             return multi_class_f1(predicted, self._labels)
         if not nonfinite and not self._labels.any():
             warn_undefined(self.label, "average precision needs at least one pair with label 1")
         found = best_thresholds(predicted, self._labels)
+        if self.keep_per_query:
+            is_positive = predicted >= found["accuracy_threshold"]
+            self._keep({"accuracy": is_positive == (self._labels == 1)}, {"score": predicted})
         return dict(zip(keys, (found[name] for name in _BINARY), strict=True))
+
+    def _keep(self, right: dict[str, Tensor], raw: dict[str, Tensor]) -> None:
+        self.keep(range(len(self._labels)), right, {"label": self._labels, **raw})
 
     def _warn_of_unknown_classes(self, num_classes: int) -> None:
         num_unknown = int(((self._labels < 0) | (self._labels >= num_classes)).sum())

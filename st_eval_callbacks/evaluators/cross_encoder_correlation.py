@@ -29,6 +29,7 @@ class CrossEncoderCorrelationEvaluator(PairEvaluator):
         batch_size: Most pairs a batch.
         show_progress_bar: Whether predicting shows a bar; None shows one when the logger shows INFO.
         write_csv: Whether a call with `output_path` appends to the CSV.
+        keep_per_query: Whether to keep one value for each pair; see `Evaluator`.
 
     Raises:
         ValueError: When there are no pairs, or the lengths differ.
@@ -43,6 +44,8 @@ class CrossEncoderCorrelationEvaluator(PairEvaluator):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         write_csv: bool = True,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             name=name,
@@ -50,6 +53,7 @@ class CrossEncoderCorrelationEvaluator(PairEvaluator):
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
+            keep_per_query=keep_per_query,
         )
         check_equal_lengths(self.label, sentence_pairs=sentence_pairs, scores=scores)
         self.sentence_pairs = sentence_pairs
@@ -98,6 +102,7 @@ class CrossEncoderCorrelationEvaluator(PairEvaluator):
             "pearson": float(pearson(self._judged, predicted)),
             "spearman": float(pearson(self._judged_ranks, average_ranks(predicted))),
         }
+        self.keep(range(len(predicted)), raw={"label": self._judged, "score": predicted})
         nonfinite = num_nonfinite(predicted)
         if nonfinite:
             warn_nonfinite(self.label, nonfinite, len(predicted), "predictions")

@@ -46,6 +46,7 @@ class CrossEncoderNanoBEIREvaluator(OverDatasets, PairEvaluator):
         write_csv: Whether a call with `output_path` appends to the CSVs: one a dataset, one of aggregates.
         aggregate_fn: Makes one value of those of the datasets.
         aggregate_key: What the aggregate is called.
+        keep_per_query: Whether to keep one value for each query of each dataset; see `Evaluator`.
 
     Raises:
         ValueError: When a dataset is unknown, given twice, or cannot be loaded, or `rerank_k` is below 1.
@@ -64,12 +65,15 @@ class CrossEncoderNanoBEIREvaluator(OverDatasets, PairEvaluator):
         write_csv: bool = True,
         aggregate_fn: Callable[[list[float]], float] = np.mean,
         aggregate_key: str = "mean",
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         settings: dict[str, Any] = {
             "prompt_name": prompt_name,
             "batch_size": batch_size,
             "show_progress_bar": show_progress_bar,
             "write_csv": write_csv,
+            "keep_per_query": keep_per_query,
         }
         super().__init__(name=f"NanoBEIR_R{rerank_k}_{aggregate_key}", **settings)
         if rerank_k < 1:
@@ -160,6 +164,7 @@ def _samples(dataset_id: str, split: str, rerank_k: int) -> list[dict[str, Any]]
             raise ValueError(f"Split '{split}' from dataset '{dataset_id}' names {what} that it does not have.")
         samples.append(
             {
+                "query_id": row["query-id"],
                 "query": queries[row["query-id"]],
                 "positive": [corpus[one] for one in positive],
                 "documents": [corpus[one] for one in hits],

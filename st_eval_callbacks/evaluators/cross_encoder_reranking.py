@@ -13,6 +13,7 @@ from torch import Tensor
 from ..kernels.segments import segment_metrics
 from ..scorers import Scorer
 from .base import warn_nonfinite
+from .inputs import sample_ids
 from .pairs import PairEvaluator, num_nonfinite
 from .rerank_lists import RerankLists
 from .reranking import warn_if_equal
@@ -43,6 +44,7 @@ class CrossEncoderRerankingEvaluator(PairEvaluator):
         show_progress_bar: Whether predicting shows a bar.
         write_csv: Whether a call with `output_path` appends to the CSV.
         mrr_at_k: Deprecated name of `at_k`.
+        keep_per_query: Whether to keep one value for each sample; see `Evaluator`.
 
     Raises:
         ValueError: When there is no sample with a relevant document, a sample lacks a key, or `at_k` is below 1.
@@ -61,6 +63,8 @@ class CrossEncoderRerankingEvaluator(PairEvaluator):
         show_progress_bar: bool = False,
         write_csv: bool = True,
         mrr_at_k: int | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             name=name,
@@ -68,6 +72,7 @@ class CrossEncoderRerankingEvaluator(PairEvaluator):
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
+            keep_per_query=keep_per_query,
         )
         if mrr_at_k is not None:
             logger.warning("%s: mrr_at_k is deprecated, use at_k=%d instead.", self.label, mrr_at_k)
@@ -77,10 +82,11 @@ class CrossEncoderRerankingEvaluator(PairEvaluator):
         self.at_k = at_k
         self.always_rerank_positives = always_rerank_positives
         self.samples = list(samples.values()) if isinstance(samples, Mapping) else list(samples)
+        self._ids = sample_ids(samples)
         self._lists = RerankLists.of(self.label, self.samples, always_rerank_positives)
         self._lists.warn_of_empty(self.label)
         self._pairs = self._lists.pairs
-        self._base: dict[str, float] | None = None
+        self._base: dict[str, Tensor] | None = None
         self.csv_file = "_".join(["CrossEncoderRerankingEvaluator", *filter(None, [name]), f"results_@{at_k}.csv"])
         self.primary_metric = self._named(f"ndcg@{at_k}")
 
@@ -118,15 +124,16 @@ class CrossEncoderRerankingEvaluator(PairEvaluator):
         nonfinite = num_nonfinite(predicted)
         if nonfinite:
             warn_nonfinite(self.label, nonfinite, len(predicted), "predictions")
-            metrics = dict.fromkeys(keys[:3], math.nan)
+            each = dict.fromkeys(keys[:3], torch.full((len(self.samples),), math.nan))
         else:
             warn_if_equal(self.label, predicted, lists.pair_offsets)
             scores = lists.with_missed(predicted)
-            metrics = self._means(scores, lists.relevance, lists.offsets, len(self.samples))
+            each = self._values(scores, lists.relevance, lists.offsets, lists.sample, range(len(self.samples)))
         if lists.base_relevant:
-            self._base = self._base_metrics() if self._base is None else self._base
-            metrics.update(self._base)
-        return metrics
+            self._base = self._base_values() if self._base is None else self._base
+            each.update(self._base)
+        self.keep(self._ids, each)
+        return {key: float(values.nanmean()) for key, values in each.items()}
 
     def store_metrics_in_model_card_data(
         self, model: Any, metrics: dict[str, Any], epoch: float = 0, step: int = 0
@@ -144,17 +151,23 @@ class CrossEncoderRerankingEvaluator(PairEvaluator):
     def _keys(self) -> list[str]:
         return measure_keys(self.at_k)
 
-    def _means(self, scores: Tensor, relevance: Tensor, offsets: Tensor, num_samples: int) -> dict[str, float]:
-        """Means over samples, of which those without a list count as 0."""
+    def _values(
+        self, scores: Tensor, relevance: Tensor, offsets: Tensor, listed: Sequence[int], counted: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Values of all samples: of those with a list its own, of the others that count 0, of the rest NaN."""
         found = segment_metrics(scores, relevance, offsets, self.at_k)
-        values = (float(found[name].sum()) / num_samples for name in ("map", "mrr", "ndcg"))
-        return dict(zip(self._keys(), values, strict=True))
+        values = {}
+        for key, name in zip(self._keys(), ("map", "mrr", "ndcg"), strict=True):
+            values[key] = torch.full((len(self.samples),), math.nan, dtype=torch.float64)
+            values[key][list(counted)] = 0.0
+            values[key][list(listed)] = found[name].cpu()
+        return values
 
-    def _base_metrics(self) -> dict[str, float]:
-        relevance, offsets = self._lists.base_lists()
+    def _base_values(self) -> dict[str, Tensor]:
+        relevance, offsets, listed = self._lists.base_lists()
         places = torch.arange(len(relevance)) - offsets[:-1].repeat_interleave(offsets.diff())
-        found = self._means(-places.float(), relevance, offsets, len(self._lists.base_relevant))
-        return {f"base_{key}": value for key, value in found.items()}
+        found = self._values(-places.float(), relevance, offsets, listed, self._lists.base_sample)
+        return {f"base_{key}": values for key, values in found.items()}
 
 
 def measure_keys(at_k: int) -> list[str]:

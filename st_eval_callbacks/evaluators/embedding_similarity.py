@@ -39,6 +39,7 @@ class EmbeddingSimilarityEvaluator(Evaluator):
         precision: Quantise the normalised embeddings before comparing them: "float32", "int8", "uint8", "binary" or
             "ubinary"; None leaves them as they are.
         truncate_dim: Leading dimensions of the embeddings to use.
+        keep_per_query: Whether to keep one value for each pair; see `Evaluator`.
 
     Raises:
         ValueError: When there are no pairs, the lengths differ, or a name is unknown.
@@ -60,6 +61,8 @@ class EmbeddingSimilarityEvaluator(Evaluator):
         write_csv: bool = True,
         precision: Precision | None = None,
         truncate_dim: int | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             name=name,
@@ -67,6 +70,7 @@ class EmbeddingSimilarityEvaluator(Evaluator):
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
             truncate_dim=truncate_dim,
+            keep_per_query=keep_per_query,
         )
         check_equal_lengths(self.label, sentences1=sentences1, sentences2=sentences2, scores=scores)
         if precision is not None and precision not in _PRECISIONS:
@@ -156,6 +160,8 @@ class EmbeddingSimilarityEvaluator(Evaluator):
             num_nonfinite = max(num_nonfinite, int((~values.isfinite()).sum()))
             metrics[f"pearson_{name}"] = float(pearson(judged, values))
             metrics[f"spearman_{name}"] = float(spearman(judged, values))
+        raw = {f"{name}_similarity": similarities[name] for name in names}
+        self.keep(range(len(judged)), raw={"label": judged, **raw})
         if num_nonfinite:
             warn_nonfinite(self.label, num_nonfinite, len(judged), "similarities")
         elif any(value != value for value in metrics.values()):

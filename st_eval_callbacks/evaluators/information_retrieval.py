@@ -17,7 +17,6 @@ from ..encoding.tables import take
 from ..kernels.topk import Hits
 from ..measures import Measure
 from ..scorers import Scorer, Wish
-from ..writers.files import safe_name
 from .base import warn_nonfinite
 from .hits import measure, warn_if_collapsed, without_own, write_predictions
 from .judgements import Judgements, RelevantDocs, gains_of
@@ -63,6 +62,7 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
         ties: "id" orders documents with equal scores by their ids; "expected" takes the mean over all their orders.
         ignore_identical_ids: Leave the document out that has the query's own id, as BEIR does.
         ignore_missing_docs: Leave relevant documents out that are not in the corpus; else they count as missed.
+        keep_per_query: Whether to keep one value for each query; see `Evaluator`.
 
     Raises:
         ValueError: When there is nothing to evaluate, or an option is not one of those allowed.
@@ -98,6 +98,7 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
         ties: str = "id",
         ignore_identical_ids: bool = False,
         ignore_missing_docs: bool = False,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             mrr_at_k=mrr_at_k,
@@ -113,6 +114,7 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
             truncate_dim=truncate_dim,
+            keep_per_query=keep_per_query,
         )
         if corpus_chunk_size < 1:
             raise ValueError(f"corpus_chunk_size={corpus_chunk_size}: at least 1.")
@@ -263,7 +265,7 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
             watch=(judged.query[present], judged.position[present]) if self.ties == "expected" else None,
             **({} if corpus_model is None else {"corpus_model": corpus_model}),
         )
-        metrics: dict[str, float] = {}
+        each: dict[str, Tensor] = {}
         self._hits = {}
         for function, result in results.items():
             hits = without_own(result.hits, self._own_positions(), depth) if self.ignore_identical_ids else result.hits
@@ -275,13 +277,15 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
                 per_query = {one: torch.full_like(values, math.nan) for one, values in per_query.items()}
             else:
                 warn_if_collapsed(self.label, hits, len(self.corpus))
-            metrics.update({key_of(function, one): float(values.mean()) for one, values in per_query.items()})
-        return metrics
+            each.update({key_of(function, one): values for one, values in per_query.items()})
+        self.keep(self.queries_ids, each)
+        return {key: float(values.mean()) for key, values in each.items()}
 
     def write_extra(self, output_path: Path, scorer: Scorer) -> None:
         """Write the hits as JSON lines: `query_id`, `query`, and `results` of `corpus_id` and `score`."""
         for function, hits in self._hits.items():
-            path = output_path / safe_name(f"{self.predictions_file.removesuffix('.jsonl')}_{function}.jsonl")
+            stem = self.predictions_file.removesuffix(".jsonl")
+            path = output_path / self.file_name(f"{stem}_{function}.jsonl")
             write_predictions(path, self.queries_ids, self.queries, self._sorted_ids, hits)
         self._hits = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from ..kernels.similarity import SIMILARITY_NAMES
@@ -35,3 +35,10 @@ def check_similarity_names(label: str, names: Sequence[Any], allowed: Sequence[s
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{label}: unexpected names {unknown}; there is {', '.join(allowed)}.{hint}")
     return found
+
+
+def sample_ids(samples: Sequence[Mapping[str, Any]] | Mapping[Any, Mapping[str, Any]]) -> list[Any]:
+    """What names each sample: its `query_id`, else its key in a dictionary, else its place."""
+    keys = samples if isinstance(samples, Mapping) else range(len(samples))
+    each = samples.values() if isinstance(samples, Mapping) else samples
+    return [sample.get("query_id", key) for key, sample in zip(keys, each, strict=True)]

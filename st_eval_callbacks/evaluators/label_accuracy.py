@@ -31,6 +31,8 @@ class LabelAccuracyEvaluator(Evaluator):
         softmax_model: Called as `softmax_model(features, labels=None)`, returns `(anything, (B, C) logits)`, as
             `losses.SoftmaxLoss` does.
         write_csv: Whether a call with `output_path` appends to the CSV.
+        keep_per_query: Whether to keep one value for each example; see `Evaluator`. Nothing is kept where the data
+            loader is not known to give the examples in the same order each time.
 
     Raises:
         ValueError: When there is no softmax model, or the data loader is known to be empty.
@@ -42,8 +44,10 @@ class LabelAccuracyEvaluator(Evaluator):
         name: str = "",
         softmax_model: Callable[..., tuple[Any, Tensor]] | None = None,
         write_csv: bool = True,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
-        super().__init__(name=name, write_csv=write_csv)
+        super().__init__(name=name, write_csv=write_csv, keep_per_query=keep_per_query)
         if softmax_model is None:
             raise ValueError(f"{self.label}: softmax_model=None; give the loss that predicts the labels.")
         if isinstance(dataloader, Sized) and _is_empty(dataloader):
@@ -71,6 +75,7 @@ class LabelAccuracyEvaluator(Evaluator):
         model = scorer.model
         shared = self._shares(model)
         num_correct = num_nonfinite = total = 0
+        right: list[Tensor] = []
         with untouched(self.softmax_model), _collated(self.dataloader, getattr(model, "smart_batching_collate", None)):
             for place, (features, labels) in enumerate(self.dataloader):
                 if place % shared.num != shared.index:
@@ -78,12 +83,16 @@ class LabelAccuracyEvaluator(Evaluator):
                 moved = [batch_to_device(feature, model.device) for feature in features]
                 _, logits = self.softmax_model(moved, labels=None)
                 predicted = logits.argmax(dim=1)
-                num_correct += int((predicted == labels.to(predicted.device).view(-1)).sum())
+                is_right = predicted == labels.to(predicted.device).view(-1)
+                right += [is_right.cpu()] if self.keep_per_query else []
+                num_correct += int(is_right.sum())
                 num_nonfinite += int((~logits.isfinite().all(dim=1)).sum())
                 total += len(predicted)
         counts = torch.stack(shared.gather(torch.tensor([num_correct, num_nonfinite, total]))).sum(dim=0)
         num_correct, num_nonfinite, total = counts.tolist()
         self._counted = (num_correct, total)
+        if self.keep_per_query and self._is_in_order():
+            self.keep(range(total), {"accuracy": _merged(right, shared)})
         if num_nonfinite:
             warn_nonfinite(self.label, num_nonfinite, total, "examples' logits")
             return {"accuracy": math.nan}
@@ -94,10 +103,21 @@ class LabelAccuracyEvaluator(Evaluator):
 
     def _shares(self, model: Any) -> Shares:
         """Batches are dealt out where all processes see them in one order; a sharded model must run equally often."""
-        in_order = isinstance(self.dataloader, Sequence) or isinstance(
-            getattr(self.dataloader, "sampler", None), SequentialSampler
-        )
-        return shares() if in_order and not is_sharded(model) else ALONE
+        return shares() if self._is_in_order() and not is_sharded(model) else ALONE
+
+    def _is_in_order(self) -> bool:
+        """Whether the examples come in the same order each time."""
+        sampler = getattr(self.dataloader, "sampler", None)
+        return isinstance(self.dataloader, Sequence) or isinstance(sampler, SequentialSampler)
+
+
+def _merged(right: list[Tensor], shared: Shares) -> Tensor:
+    """What all found of their batches, which were dealt out one by one, in the order of the batches."""
+    found = shared.gather(torch.cat([torch.empty(0, dtype=torch.bool), *right]))
+    sizes = shared.gather(torch.tensor([len(one) for one in right], dtype=torch.int64))
+    each = [torch.split(one, size.tolist()) for one, size in zip(found, sizes, strict=True)]
+    places = range(sum(map(len, each)))
+    return torch.cat([found[0][:0], *(each[place % shared.num][place // shared.num] for place in places)])
 
 
 def _is_empty(dataloader: Sized) -> bool:

@@ -35,6 +35,7 @@ class MSEEvaluator(Evaluator):
         name: Put before every metric.
         write_csv: Whether a call with `output_path` appends to the CSV.
         truncate_dim: Leading dimensions to compare, of the teacher and of the student; None takes each model's own.
+        keep_per_query: Whether to keep one value for each text; see `Evaluator`.
 
     Raises:
         ValueError: When there are no texts, the lengths differ, or there is no teacher; at a call, when teacher and
@@ -54,6 +55,8 @@ class MSEEvaluator(Evaluator):
         name: str = "",
         write_csv: bool = True,
         truncate_dim: int | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             name=name,
@@ -61,6 +64,7 @@ class MSEEvaluator(Evaluator):
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
             truncate_dim=truncate_dim,
+            keep_per_query=keep_per_query,
         )
         check_equal_lengths(self.label, source_sentences=source_sentences, target_sentences=target_sentences)
         self.target_sentences = target_sentences
@@ -120,10 +124,11 @@ class MSEEvaluator(Evaluator):
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Compare the student's embeddings with the teacher's."""
         student = scorer.embed(self.target_sentences, self.options())
-        error, num_nonfinite = mean_squared_error(self.label, self._teacher, student)
-        if num_nonfinite:
-            warn_nonfinite(self.label, num_nonfinite, len(self.target_sentences), "texts have errors that")
-        return {"negative_mse": -error}
+        errors = squared_errors(self.label, self._teacher, student)
+        self.keep(range(len(errors)), {"negative_mse": -errors})
+        if num_unknown := int(errors.isnan().sum()):
+            warn_nonfinite(self.label, num_unknown, len(errors), "texts have errors that")
+        return {"negative_mse": -float(errors.mean())}
 
 
 def embed_by_teacher(evaluator: Evaluator, teacher_model: Any, sentences: Sequence[Any]) -> Embeddings:
@@ -150,8 +155,8 @@ def embed_by_teacher(evaluator: Evaluator, teacher_model: Any, sentences: Sequen
     return Embeddings(table.contiguous() if isinstance(table, torch.Tensor) else table, index.cpu())
 
 
-def mean_squared_error(label: str, teacher: Embeddings, student: Embeddings) -> tuple[float, int]:
-    """Mean squared error times 100.
+def squared_errors(label: str, teacher: Embeddings, student: Embeddings) -> torch.Tensor:
+    """Squared error of each text, as the mean over the dimensions, times 100.
 
     Args:
         label: How messages name the evaluator.
@@ -159,7 +164,7 @@ def mean_squared_error(label: str, teacher: Embeddings, student: Embeddings) -> 
         student: P embeddings of width d, on any device.
 
     Returns:
-        The error, NaN when one is not finite, and the number of texts whose error is not.
+        (P,) float64 errors, NaN where one is not finite.
 
     Raises:
         ValueError: When the kinds or widths differ.
@@ -173,9 +178,9 @@ def mean_squared_error(label: str, teacher: Embeddings, student: Embeddings) -> 
     device = student.table.device
     table, index = teacher.table.to(device), teacher.index.to(device)
     # Distances in one pass over rows read by index; their squares, summed in float64, are those of the differences.
-    distances = pairwise(["euclidean"], table, student.table, index, student.index)["euclidean"].double()
-    num_nonfinite = int((~distances.isfinite()).sum())
-    return (math.nan if num_nonfinite else float(distances.square().mean()) * 100 / dim), num_nonfinite
+    distances = pairwise(["euclidean"], table, student.table, index, student.index)["euclidean"]
+    errors: torch.Tensor = distances.double().square() * (100 / dim)
+    return errors.masked_fill(~errors.isfinite(), math.nan)
 
 
 def as_array(embeddings: torch.Tensor | SparseRows) -> NDArray[Any]:

@@ -7,12 +7,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..encoding import Embeddings
 from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
-from .mse import as_array, embed_by_teacher, mean_squared_error
+from .mse import as_array, embed_by_teacher, squared_errors
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class MSEEvaluatorFromDataFrame(Evaluator):
         name: Put before every metric.
         write_csv: Whether a call with `output_path` appends to the CSV.
         truncate_dim: Leading dimensions to compare, of the teacher and of the student; None takes each model's own.
+        keep_per_query: Whether to keep one value for each sentence; see `Evaluator`.
 
     Raises:
         ValueError: When there are no combinations, one has no sentences or names a language that a row lacks, or there
@@ -51,8 +54,16 @@ class MSEEvaluatorFromDataFrame(Evaluator):
         name: str = "",
         write_csv: bool = True,
         truncate_dim: int | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
-        super().__init__(name=name, batch_size=batch_size, write_csv=write_csv, truncate_dim=truncate_dim)
+        super().__init__(
+            name=name,
+            batch_size=batch_size,
+            write_csv=write_csv,
+            truncate_dim=truncate_dim,
+            keep_per_query=keep_per_query,
+        )
         self.combinations = [(source, target) for source, target in combinations]
         if not self.combinations:
             raise ValueError(f"{self.label}: there is nothing to evaluate, combinations are empty.")
@@ -124,15 +135,27 @@ class MSEEvaluatorFromDataFrame(Evaluator):
         # One call for all languages: batches of more even length, and each sentence once.
         targets = [sentence for pair in self.combinations for sentence in self.data[pair][1]]
         student = scorer.embed(targets, self.options())
-        self._errors = []
-        start = num_nonfinite = 0
+        each: list[Tensor] = []
+        start = 0
         for pair in self.combinations:
             end = start + len(self.data[pair][1])
             sides = [Embeddings(one.table, one.index[start:end]) for one in (self._teacher, student)]
-            error, unknown = mean_squared_error(self.label, *sides)
-            self._errors.append(error)
-            num_nonfinite += unknown
+            each.append(squared_errors(self.label, *sides))
             start = end
-        if num_nonfinite:
-            warn_nonfinite(self.label, num_nonfinite, len(targets), "sentences have errors that")
+        self._errors = [float(errors.mean()) for errors in each]
+        if self.keep_per_query:
+            self._keep_weighted(each)
+        if num_unknown := sum(int(errors.isnan().sum()) for errors in each):
+            warn_nonfinite(self.label, num_unknown, len(targets), "sentences have errors that")
         return {"negative_mse": -math.fsum(self._errors) / len(self._errors)}
+
+    def _keep_weighted(self, each: list[Tensor]) -> None:
+        """Keep errors so that their mean is that of the pairs of languages, of which each weighs the same."""
+        total = sum(map(len, each))
+        weighted = [errors * (total / (len(errors) * len(each))) for errors in each]
+        ids = [
+            f"{source}-{target} {place}"
+            for (source, target), errors in zip(self.combinations, each, strict=True)
+            for place in range(len(errors))
+        ]
+        self.keep(ids, {"negative_mse": -torch.cat(weighted)})

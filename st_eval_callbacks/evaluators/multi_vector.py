@@ -209,6 +209,7 @@ class MultiVectorRerankingEvaluator(RerankingEvaluator):
         show_progress_bar: Whether encoding shows a bar.
         use_batched_encoding: Without effect on values or speed. With False a function gets the query in a list of one.
         measures: More measures by name; see `RerankingEvaluator`.
+        keep_per_query: Whether to keep one value for each sample; see `Evaluator`.
 
     Raises:
         ValueError: As there, and for functions of XTR, whose scores depend on what is scored together.
@@ -230,6 +231,7 @@ class MultiVectorRerankingEvaluator(RerankingEvaluator):
         show_progress_bar: bool | None = False,
         use_batched_encoding: bool = True,
         measures: Sequence[str | Measure] = (),
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             samples,
@@ -241,6 +243,7 @@ class MultiVectorRerankingEvaluator(RerankingEvaluator):
             show_progress_bar=show_progress_bar,
             use_batched_encoding=use_batched_encoding,
             measures=measures,
+            keep_per_query=keep_per_query,
         )
 
     def title(self, when: str) -> str:

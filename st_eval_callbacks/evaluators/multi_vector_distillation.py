@@ -45,6 +45,7 @@ class MultiVectorDistillationEvaluator(Evaluator):
         batch_size: Most texts a batch.
         show_progress_bar: Whether encoding shows a bar.
         write_csv: Whether a call with `output_path` appends to the CSV.
+        keep_per_query: Whether to keep one value for each query; see `Evaluator`.
 
     Raises:
         ValueError: When there is nothing to evaluate, lengths differ, a score is not finite, a temperature is not
@@ -69,8 +70,15 @@ class MultiVectorDistillationEvaluator(Evaluator):
         batch_size: int = 16,
         show_progress_bar: bool | None = False,
         write_csv: bool = True,
+        keep_per_query: bool = False,
     ) -> None:
-        super().__init__(name=name, batch_size=batch_size, show_progress_bar=show_progress_bar, write_csv=write_csv)
+        super().__init__(
+            name=name,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            write_csv=write_csv,
+            keep_per_query=keep_per_query,
+        )
         check_equal_lengths(self.label, queries=queries, documents=documents, scores=scores)
         self.queries, self.documents = list(queries), list(documents)
         self.nested_documents = _is_nested(self.documents[0])
@@ -112,14 +120,23 @@ class MultiVectorDistillationEvaluator(Evaluator):
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Compare the student's scores with the teacher's."""
         student, teacher = self._student(scorer).cpu().double(), self.scores.double()
+        ids = range(len(self.queries))
+        if not self.nested_documents:
+            self.keep(ids, raw={"label": teacher, "score": student})
         num_nonfinite = int((~student.isfinite()).sum())
         if num_nonfinite:
             warn_nonfinite(self.label, num_nonfinite, student.numel(), "similarities")
-            return dict.fromkeys(self.metric_keys(scorer), math.nan)
+            unknown = dict.fromkeys(self.metric_keys(scorer), math.nan)
+            if self.nested_documents:
+                self.keep(ids, unknown)
+            return unknown
         expected = torch.log_softmax(teacher / self.teacher_temperature, dim=-1)
         found = torch.log_softmax(student / self.student_temperature, dim=-1)
-        divergence = (expected.exp() * (expected - found)).sum(dim=-1).mean() * self.student_temperature**2
-        return {"kl_divergence": float(divergence), "spearman": self._correlation(teacher, student)}
+        divergence = (expected.exp() * (expected - found)).sum(dim=-1) * self.student_temperature**2
+        correlation = self._correlations(teacher, student)
+        if self.nested_documents:
+            self.keep(ids, {"kl_divergence": divergence, "spearman": correlation})
+        return {"kl_divergence": float(divergence.mean()), "spearman": self._mean_correlation(correlation)}
 
     def get_config_dict(self) -> dict[str, Any]:
         """Settings that the model card shows, where they are not the usual ones."""
@@ -170,10 +187,13 @@ class MultiVectorDistillationEvaluator(Evaluator):
         scores = scorer.pairwise(self.queries, self._flat, [function], as_query, as_document, repeats)[function]
         return scores.view(self.scores.shape)
 
-    def _correlation(self, teacher: Tensor, student: Tensor) -> float:
+    def _correlations(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """(Q,) correlations within queries, or (1,) over all; NaN where there is none."""
         if not self.nested_documents:
             teacher, student = teacher[None], student[None]
-        values = torch.stack([spearman(*pair) for pair in zip(teacher, student, strict=True)])
+        return torch.stack([spearman(*pair) for pair in zip(teacher, student, strict=True)])
+
+    def _mean_correlation(self, values: Tensor) -> float:
         defined = values[~values.isnan()]
         if not len(defined):
             warn_undefined(self.label, "a correlation needs two different scores of the teacher and of the model")

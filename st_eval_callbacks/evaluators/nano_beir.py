@@ -64,6 +64,7 @@ class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
         query_prompts: Put before every query: one text, or one for each of `dataset_names`.
         corpus_prompts: Put before every document: one text, or one for each of `dataset_names`.
         write_predictions: Whether a call with `output_path` writes the hits of each dataset as JSON lines.
+        keep_per_query: Whether to keep one value for each query of each dataset; see `Evaluator`.
 
     Raises:
         ValueError: When a dataset is unknown, given twice, without a prompt, or cannot be loaded.
@@ -91,6 +92,8 @@ class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
         query_prompts: str | Mapping[str, str] | None = None,
         corpus_prompts: str | Mapping[str, str] | None = None,
         write_predictions: bool = False,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         settings: dict[str, Any] = {
             "mrr_at_k": mrr_at_k,
@@ -102,6 +105,7 @@ class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
             "batch_size": batch_size,
             "write_csv": write_csv,
             "truncate_dim": truncate_dim,
+            "keep_per_query": keep_per_query,
             "score_functions": score_functions,
             "main_score_function": main_score_function,
         }

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from ..distributed import is_main_process
 from ..kernels.segments import segment_metrics
-from ..writers.files import replace_file, safe_name
+from ..writers.files import replace_file
 from ..writers.tables import append_row
 from .base import Evaluator
+from .inputs import sample_ids
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class ReciprocalRankFusionEvaluator(Evaluator):
         show_progress_bar: As `batch_size`.
         write_csv: Whether a call with `output_path` appends to the CSV.
         write_predictions: Whether a call with `output_path` writes the fused rankings as JSON lines.
+        keep_per_query: Whether to keep one value for each query; see `Evaluator`.
 
     Raises:
         ValueError: When there are no samples, the lists differ in length, or a query id is missing or differs.
@@ -61,8 +64,16 @@ class ReciprocalRankFusionEvaluator(Evaluator):
         show_progress_bar: bool | None = False,
         write_csv: bool = True,
         write_predictions: bool = False,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
-        super().__init__(name=name, batch_size=batch_size, show_progress_bar=show_progress_bar, write_csv=write_csv)
+        super().__init__(
+            name=name,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            write_csv=write_csv,
+            keep_per_query=keep_per_query,
+        )
         if at_k < 1:
             raise ValueError(f"{self.label}: at_k={at_k}, it must be at least 1.")
         self.dense_samples, self.sparse_samples = list(dense_samples), list(sparse_samples)
@@ -95,20 +106,24 @@ class ReciprocalRankFusionEvaluator(Evaluator):
         logger.info(self.title(self._when(epoch, steps)))
         logger.info("Processing %d samples", len(self.dense_samples))
         fused = [self._fused(*pair) for pair in zip(self._documents(0), self._documents(1), strict=True)]
-        each = [self._measure(ranking) for ranking in (self._documents(0), self._documents(1), fused)]
-        metrics = dict(zip(self._keys(), [value for values in each for value in values], strict=True))
-        self._log(each)
+        rankings = [self._measure(ranking) for ranking in (self._documents(0), self._documents(1), fused)]
+        found = dict(zip(self._keys(), [values for ranking in rankings for values in ranking], strict=True))
+        self.per_query = None
+        self.keep(sample_ids(self.dense_samples), found)
+        metrics = {key: float(values.mean()) for key, values in found.items()}
+        each = list(metrics.values())
+        self._log([each[:3], each[3:6], each[6:]])
         if output_path is not None and is_main_process():
             folder = Path(output_path)
             folder.mkdir(parents=True, exist_ok=True)
             if self.write_csv:
                 measures = ("MAP", f"MRR@{self.at_k}", f"NDCG@{self.at_k}")
                 header = [f"{ranking.capitalize()}_{measure}" for ranking in _RANKINGS for measure in measures]
-                append_row(
-                    folder / safe_name(self.csv_file), ["epoch", "steps", *header], [epoch, steps, *metrics.values()]
-                )
+                path = folder / self.file_name(self.csv_file)
+                append_row(path, ["epoch", "steps", *header], [epoch, steps, *metrics.values()])
+            self.write_items(folder, epoch, steps)
             if self.write_predictions:
-                self._write_predictions(folder / safe_name(self.predictions_file), fused)
+                self._write_predictions(folder / self.file_name(self.predictions_file), fused)
         return {self._named(key): value for key, value in metrics.items()}
 
     def title(self, when: str) -> str:
@@ -158,8 +173,8 @@ class ReciprocalRankFusionEvaluator(Evaluator):
                 scores[document] = scores.get(document, 0.0) + 1 / (self.rrf_k + place)
         return sorted(scores, key=scores.__getitem__, reverse=True)
 
-    def _measure(self, rankings: list[list[Any]]) -> list[float]:
-        """Mean MAP, MRR and nDCG of a ranking for each query."""
+    def _measure(self, rankings: list[list[Any]]) -> list[Tensor]:
+        """MAP, MRR and nDCG, (Q,) each, of a ranking for each query."""
         relevance: list[int] = []
         bounds, found = [0], []
         for documents, positive in zip(rankings, self._positives(), strict=True):
@@ -171,7 +186,7 @@ class ReciprocalRankFusionEvaluator(Evaluator):
         scores = torch.arange(len(relevance), 0, -1, dtype=torch.float64)
         values = segment_metrics(scores, torch.tensor(relevance), torch.tensor(bounds), self.at_k)
         is_found = torch.tensor(found)
-        return [float(values[name].where(is_found, 0).mean()) for name in ("map", "mrr", "ndcg")]
+        return [values[name].where(is_found, 0) for name in ("map", "mrr", "ndcg")]
 
     def _log(self, each: list[list[float]]) -> None:
         counts = [len(positive) for positive in self._positives()]

@@ -30,6 +30,8 @@ class RerankLists:
         num_negatives: Other documents of each sample that are ranked.
         base_relevant: Whether each document of a list is relevant, as it was given, for each sample with `documents`;
             missing ones stand last, unless all are missing.
+        sample: Place of the sample of each list.
+        base_sample: Place of the sample of each of `base_relevant`.
     """
 
     pairs: list[tuple[Any, Any]] = field(default_factory=list)
@@ -39,6 +41,8 @@ class RerankLists:
     num_positives: list[int] = field(default_factory=list)
     num_negatives: list[int] = field(default_factory=list)
     base_relevant: list[list[int]] = field(default_factory=list)
+    sample: list[int] = field(default_factory=list)
+    base_sample: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, label: str, samples: Sequence[Mapping[str, Any]], always_rerank_positives: bool) -> RerankLists:
@@ -69,6 +73,7 @@ class RerankLists:
                 # Counted as sentence-transformers does, also where a document comes twice.
                 missing = max(len(positive) - sum(given), 0)
                 made.base_relevant.append(given + [1] * missing if any(given) else [])
+                made.base_sample.append(number)
                 if always_rerank_positives:
                     others = [one for one, is_one in zip(documents, given, strict=True) if not is_one]
                     ranked, is_relevant = positive + others, [1] * len(positive) + [0] * len(others)
@@ -77,6 +82,7 @@ class RerankLists:
             made.num_positives.append(len(positive))
             made.num_negatives.append(len(is_relevant) - sum(is_relevant))
             if any(is_relevant):
+                made.sample.append(number)
                 made.pairs += [(query, document) for document in ranked]
                 relevance += is_relevant + [1] * num_missed
                 num_pairs.append(len(ranked))
@@ -106,11 +112,12 @@ class RerankLists:
         filled[below < 0] = scores
         return filled
 
-    def base_lists(self) -> tuple[Tensor, Tensor]:
-        """(B,) relevance and the bounds of the lists as they were given, without those that hold nothing relevant."""
+    def base_lists(self) -> tuple[Tensor, Tensor, list[int]]:
+        """(B,) relevance, bounds and samples of the lists as they were given, but those that hold nothing relevant."""
         lists = [one for one in self.base_relevant if one]
         relevance = torch.tensor(list(itertools.chain.from_iterable(lists)), dtype=torch.int64)
-        return relevance, torch.tensor([0, *map(len, lists)]).cumsum(0)
+        samples = [sample for one, sample in zip(self.base_relevant, self.base_sample, strict=True) if one]
+        return relevance, torch.tensor([0, *map(len, lists)]).cumsum(0), samples
 
     def warn_of_empty(self, label: str) -> None:
         """Count samples that say nothing about the model."""

@@ -20,7 +20,7 @@ from ..kernels.sparse_rows import SparseRows
 from ..measures import Measure
 from ..scorers import Scorer, Similarity, Wish
 from .base import Evaluator, warn_nonfinite
-from .inputs import check_similarity_names
+from .inputs import check_similarity_names, sample_ids
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class RerankingEvaluator(Evaluator):
         truncate_dim: Leading dimensions of the embeddings to use.
         mrr_at_k: Deprecated name of `at_k`.
         measures: More measures by name, such as "precision@5" or "rprec"; see `measures.Measure`.
+        keep_per_query: Whether to keep one value for each sample; see `Evaluator`.
 
     Raises:
         ValueError: When no sample is left, a sample lacks a key, or an option is not one of those allowed.
@@ -83,6 +84,7 @@ class RerankingEvaluator(Evaluator):
         mrr_at_k: int | None = None,
         *,
         measures: Sequence[str | Measure] = (),
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             name=name,
@@ -90,6 +92,7 @@ class RerankingEvaluator(Evaluator):
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
             truncate_dim=truncate_dim,
+            keep_per_query=keep_per_query,
         )
         if mrr_at_k is not None:
             logger.warning("%s: mrr_at_k is deprecated, use at_k=%d instead.", self.label, mrr_at_k)
@@ -101,7 +104,9 @@ class RerankingEvaluator(Evaluator):
         self.use_batched_encoding = use_batched_encoding
         self._function = self._known_function(similarity_fct)
         self.measures = [Measure.parse(measure) if isinstance(measure, str) else measure for measure in measures]
-        self.samples = self._complete(list(samples.values()) if isinstance(samples, Mapping) else list(samples))
+        self.samples, self._ids = self._complete(
+            list(samples.values()) if isinstance(samples, Mapping) else list(samples), sample_ids(samples)
+        )
         self._queries = [sample["query"] for sample in self.samples]
         self._documents = [document for one in self.samples for document in [*one["positive"], *one["negative"]]]
         num_documents = torch.tensor([len(one["positive"]) + len(one["negative"]) for one in self.samples])
@@ -146,16 +151,19 @@ class RerankingEvaluator(Evaluator):
         num_nonfinite = int((~scores.isfinite()).sum())
         if num_nonfinite:
             warn_nonfinite(self.label, num_nonfinite, len(scores), "similarities")
-            return dict.fromkeys(keys, math.nan)
+            unknown = dict.fromkeys(keys, math.nan)
+            self.keep(self._ids, unknown)
+            return unknown
         warn_if_equal(self.label, scores, self._offsets)
         found = segment_metrics(scores, self._relevance, self._offsets, self.at_k)
-        metrics = dict(zip(keys, (float(found[name].mean()) for name in ("map", "mrr", "ndcg")), strict=False))
-        more = [measure for measure in dict.fromkeys(self.measures) if str(measure) not in metrics]
+        each = dict(zip(keys, (found[name] for name in ("map", "mrr", "ndcg")), strict=False))
+        more = [measure for measure in dict.fromkeys(self.measures) if str(measure) not in each]
         if more:
             ranked, relevance = self._ranked(scores)
             values = expected_ranking_metrics(ranked, relevance, relevance.sum(1).long(), more)
-            metrics.update({str(measure): float(values[measure].mean()) for measure in more})
-        return metrics
+            each.update({str(measure): values[measure] for measure in more})
+        self.keep(self._ids, each)
+        return {key: float(values.mean()) for key, values in each.items()}
 
     def get_config_dict(self) -> dict[str, Any]:
         """Settings that the model card shows."""
@@ -169,8 +177,8 @@ class RerankingEvaluator(Evaluator):
             return function
         return check_similarity_names(self.label, [function])[0]
 
-    def _complete(self, samples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        complete = []
+    def _complete(self, samples: list[Mapping[str, Any]], ids: list[Any]) -> tuple[list[dict[str, Any]], list[Any]]:
+        complete, kept = [], []
         for number, sample in enumerate(samples):
             missing = [key for key in ("query", "positive", "negative") if key not in sample]
             if missing:
@@ -178,6 +186,7 @@ class RerankingEvaluator(Evaluator):
             documents = {side: _listed(sample[side]) for side in ("positive", "negative")}
             if documents["positive"] and documents["negative"]:
                 complete.append({**sample, **documents})
+                kept.append(ids[number])
         if not complete:
             raise ValueError(f"{self.label}: none of {len(samples)} samples has a positive and a negative document.")
         if len(complete) < len(samples):
@@ -187,7 +196,7 @@ class RerankingEvaluator(Evaluator):
                 len(samples) - len(complete),
                 len(samples),
             )
-        return complete
+        return complete, kept
 
     def _scores(self, scorer: Scorer) -> Tensor:
         """(T,) similarity of every document to its query, sample after sample, positives first."""

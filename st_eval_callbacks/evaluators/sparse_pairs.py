@@ -31,6 +31,7 @@ class SparseBinaryClassificationEvaluator(Sparsity, BinaryClassificationEvaluato
         write_csv: Whether a call with `output_path` appends to the CSV.
         max_active_dims: Most components of an embedding that are not 0; None takes the model's own limit.
         similarity_fn_names: Any of "cosine", "dot", "euclidean", "manhattan"; None takes the model's own.
+        keep_per_query: Whether to keep one value for each pair; see `Evaluator`.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class SparseBinaryClassificationEvaluator(Sparsity, BinaryClassificationEvaluato
         write_csv: bool = True,
         max_active_dims: int | None = None,
         similarity_fn_names: Names | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             sentences1,
@@ -55,6 +58,7 @@ class SparseBinaryClassificationEvaluator(Sparsity, BinaryClassificationEvaluato
             write_csv=write_csv,
             max_active_dims=max_active_dims,
             similarity_fn_names=similarity_fn_names,
+            keep_per_query=keep_per_query,
         )
 
     def sparsity(self, scorer: SparseScorer) -> dict[str, float]:
@@ -80,6 +84,7 @@ class SparseEmbeddingSimilarityEvaluator(Sparsity, EmbeddingSimilarityEvaluator)
         show_progress_bar: Whether encoding shows a bar.
         write_csv: Whether a call with `output_path` appends to the CSV.
         max_active_dims: Most components of an embedding that are not 0; None takes the model's own limit.
+        keep_per_query: Whether to keep one value for each pair; see `Evaluator`.
     """
 
     def __init__(
@@ -94,6 +99,8 @@ class SparseEmbeddingSimilarityEvaluator(Sparsity, EmbeddingSimilarityEvaluator)
         show_progress_bar: bool | None = False,
         write_csv: bool = True,
         max_active_dims: int | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             sentences1,
@@ -106,6 +113,7 @@ class SparseEmbeddingSimilarityEvaluator(Sparsity, EmbeddingSimilarityEvaluator)
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
             max_active_dims=max_active_dims,
+            keep_per_query=keep_per_query,
         )
 
     def sparsity(self, scorer: SparseScorer) -> dict[str, float]:
@@ -125,6 +133,7 @@ class SparseTranslationEvaluator(Sparsity, TranslationEvaluator):
         print_wrong_matches: Whether to print each source sentence that finds a wrong target, with what it finds.
         write_csv: Whether a call with `output_path` appends to the CSV.
         max_active_dims: Most components of an embedding that are not 0; None takes the model's own limit.
+        keep_per_query: Whether to keep one value for each sentence; see `Evaluator`.
     """
 
     def __init__(
@@ -137,6 +146,8 @@ class SparseTranslationEvaluator(Sparsity, TranslationEvaluator):
         print_wrong_matches: bool = False,
         write_csv: bool = True,
         max_active_dims: int | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             source_sentences,
@@ -147,6 +158,7 @@ class SparseTranslationEvaluator(Sparsity, TranslationEvaluator):
             print_wrong_matches=print_wrong_matches,
             write_csv=write_csv,
             max_active_dims=max_active_dims,
+            keep_per_query=keep_per_query,
         )
 
     def sparsity(self, scorer: SparseScorer) -> dict[str, float]:
@@ -169,6 +181,7 @@ class SparseMSEEvaluator(Sparsity, MSEEvaluator):
         write_csv: Whether a call with `output_path` appends to the CSV.
         max_active_dims: Most components of an embedding that are not 0, of the teacher and of the student; None takes
             each model's own limit.
+        keep_per_query: Whether to keep one value for each text; see `Evaluator`.
     """
 
     def __init__(
@@ -181,6 +194,8 @@ class SparseMSEEvaluator(Sparsity, MSEEvaluator):
         name: str = "",
         write_csv: bool = True,
         max_active_dims: int | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             source_sentences,
@@ -191,6 +206,7 @@ class SparseMSEEvaluator(Sparsity, MSEEvaluator):
             name=name,
             write_csv=write_csv,
             max_active_dims=max_active_dims,
+            keep_per_query=keep_per_query,
         )
 
     def csv_values(self, scorer: Scorer, metrics: Mapping[str, float]) -> list[float]:
@@ -218,6 +234,7 @@ class SparseTripletEvaluator(Sparsity, TripletEvaluator):
         max_active_dims: Most components of an embedding that are not 0; None takes the model's own limit.
         similarity_fn_names: Any of "cosine", "dot", "euclidean", "manhattan"; None takes the main one, or the model's.
         main_distance_function: Deprecated name of `main_similarity_function`.
+        keep_per_query: Whether to keep one value for each triplet; see `Evaluator`.
     """
 
     sides: ClassVar[tuple[str, ...]] = ("anchor", "positive", "negative")
@@ -236,6 +253,8 @@ class SparseTripletEvaluator(Sparsity, TripletEvaluator):
         max_active_dims: int | None = None,
         similarity_fn_names: Names | None = None,
         main_distance_function: str | SimilarityFunction | None = "deprecated",
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             anchors,
@@ -250,6 +269,7 @@ class SparseTripletEvaluator(Sparsity, TripletEvaluator):
             max_active_dims=max_active_dims,
             similarity_fn_names=similarity_fn_names,
             main_distance_function=main_distance_function,
+            keep_per_query=keep_per_query,
         )
 
     def sparsity(self, scorer: SparseScorer) -> dict[str, float]:

@@ -68,6 +68,7 @@ class SparseInformationRetrievalEvaluator(_SearchSparsity, InformationRetrievalE
         ties: See `InformationRetrievalEvaluator`.
         ignore_identical_ids: See `InformationRetrievalEvaluator`.
         ignore_missing_docs: See `InformationRetrievalEvaluator`.
+        keep_per_query: Whether to keep one value for each query; see `Evaluator`.
 
     Attributes:
         usage: How queries and documents used the vocabulary in the last evaluation; None before the first.
@@ -101,6 +102,7 @@ class SparseInformationRetrievalEvaluator(_SearchSparsity, InformationRetrievalE
         ties: Literal["id", "expected"] = "id",
         ignore_identical_ids: bool = False,
         ignore_missing_docs: bool = False,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             queries,
@@ -128,6 +130,7 @@ class SparseInformationRetrievalEvaluator(_SearchSparsity, InformationRetrievalE
             ties=ties,
             ignore_identical_ids=ignore_identical_ids,
             ignore_missing_docs=ignore_missing_docs,
+            keep_per_query=keep_per_query,
         )
         self.usage: tuple[Usage, Usage] | None = None
 
@@ -160,6 +163,7 @@ class SparseNanoBEIREvaluator(_SearchSparsity, NanoBEIREvaluator):
         query_prompts: Put before every query: one text, or one for each of `dataset_names`.
         corpus_prompts: Put before every document: one text, or one for each of `dataset_names`.
         write_predictions: Whether a call with `output_path` writes the hits of each dataset as JSON lines.
+        keep_per_query: Whether to keep one value for each query of each dataset; see `Evaluator`.
     """
 
     information_retrieval_class: ClassVar[type[InformationRetrievalEvaluator]] = SparseInformationRetrievalEvaluator
@@ -184,6 +188,8 @@ class SparseNanoBEIREvaluator(_SearchSparsity, NanoBEIREvaluator):
         query_prompts: str | Mapping[str, str] | None = None,
         corpus_prompts: str | Mapping[str, str] | None = None,
         write_predictions: bool = False,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             dataset_names,
@@ -204,6 +210,7 @@ class SparseNanoBEIREvaluator(_SearchSparsity, NanoBEIREvaluator):
             query_prompts=query_prompts,
             corpus_prompts=corpus_prompts,
             write_predictions=write_predictions,
+            keep_per_query=keep_per_query,
         )
 
     def size_setting(self, truncate_dim: int | None) -> dict[str, int | None]:
@@ -236,6 +243,7 @@ class SparseRerankingEvaluator(Sparsity, RerankingEvaluator):
         max_active_dims: Most components of an embedding that are not 0; None takes the model's own limit.
         mrr_at_k: Deprecated name of `at_k`.
         measures: More measures by name, such as "precision@5" or "rprec".
+        keep_per_query: Whether to keep one value for each sample; see `Evaluator`.
     """
 
     sides: ClassVar[tuple[str, ...]] = SEARCH_SIDES
@@ -254,6 +262,7 @@ class SparseRerankingEvaluator(Sparsity, RerankingEvaluator):
         mrr_at_k: int | None = None,
         *,
         measures: Sequence[str | Measure] = (),
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             samples,
@@ -267,6 +276,7 @@ class SparseRerankingEvaluator(Sparsity, RerankingEvaluator):
             max_active_dims=max_active_dims,
             mrr_at_k=mrr_at_k,
             measures=measures,
+            keep_per_query=keep_per_query,
         )
 
     def log_lines(self, scorer: Scorer, metrics: Mapping[str, float]) -> Sequence[str]:

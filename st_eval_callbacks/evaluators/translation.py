@@ -40,6 +40,7 @@ class TranslationEvaluator(Evaluator):
         print_wrong_matches: Whether to print each source sentence that finds a wrong target, with what it finds.
         write_csv: Whether a call with `output_path` appends to the CSV.
         truncate_dim: Leading dimensions of the embeddings to use.
+        keep_per_query: Whether to keep one value for each sentence; see `Evaluator`.
 
     Raises:
         ValueError: When there are no sentences or the lists differ in length.
@@ -58,6 +59,8 @@ class TranslationEvaluator(Evaluator):
         print_wrong_matches: bool = False,
         write_csv: bool = True,
         truncate_dim: int | None = None,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             name=name,
@@ -65,6 +68,7 @@ class TranslationEvaluator(Evaluator):
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
             truncate_dim=truncate_dim,
+            keep_per_query=keep_per_query,
         )
         check_equal_lengths(self.label, source_sentences=source_sentences, target_sentences=target_sentences)
         self.source_sentences = list(source_sentences)
@@ -103,12 +107,15 @@ class TranslationEvaluator(Evaluator):
         num_wrong = num_nonfinite(source) + num_nonfinite(target)
         if num_wrong:
             warn_nonfinite(self.label, num_wrong, len(source) + len(target), "embeddings")
+            self.keep(range(len(source)), dict.fromkeys(_KEYS, math.nan))
             return dict.fromkeys(_KEYS, math.nan)
         source_ids, target_ids = _ids(self.source_sentences), _ids(self.target_sentences)
         forward, backward = match_accuracy(source, target, source_ids, target_ids, shares())
         if self.print_wrong_matches and is_main_process():
             self._print_wrong(forward, source, target)
-        accuracies = [float(match.correct.double().mean()) for match in (forward, backward)]
+        each = [match.correct.double() for match in (forward, backward)]
+        self.keep(range(len(source)), dict(zip(_KEYS, [*each, sum(each) / 2], strict=True)))
+        accuracies = [float(correct.mean()) for correct in each]
         return dict(zip(_KEYS, [*accuracies, sum(accuracies) / 2], strict=True))
 
     def _print_wrong(self, forward: Match, source: Tensor | SparseRows, target: Tensor | SparseRows) -> None:

@@ -41,6 +41,7 @@ class TripletEvaluator(Evaluator):
         similarity_fn_names: Any of "cosine", "dot", "euclidean", "manhattan"; None takes the main one, or the model's
             own on every call anew.
         main_distance_function: Deprecated name of `main_similarity_function`.
+        keep_per_query: Whether to keep one value for each triplet; see `Evaluator`.
 
     Raises:
         ValueError: When there are no triplets, the lengths differ, a name is unknown, or a margin is not finite.
@@ -63,6 +64,8 @@ class TripletEvaluator(Evaluator):
         truncate_dim: int | None = None,
         similarity_fn_names: Sequence[Literal["cosine", "dot", "euclidean", "manhattan"]] | None = None,
         main_distance_function: str | SimilarityFunction | None = _NOT_GIVEN,
+        *,
+        keep_per_query: bool = False,
     ) -> None:
         super().__init__(
             name=name,
@@ -70,6 +73,7 @@ class TripletEvaluator(Evaluator):
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
             truncate_dim=truncate_dim,
+            keep_per_query=keep_per_query,
         )
         check_equal_lengths(self.label, anchors=anchors, positives=positives, negatives=negatives)
         self.anchors = anchors
@@ -140,14 +144,16 @@ class TripletEvaluator(Evaluator):
             self.options(task="query"),
             self.options(task="document"),
         )
-        metrics = {}
+        metrics, right = {}, {}
         num_nonfinite = 0
         for name in names:
             positive, negative = similarities[name].reshape(2, num_triplets)
             unknown = int((~(positive.isfinite() & negative.isfinite())).sum())
             num_nonfinite = max(num_nonfinite, unknown)
-            num_right = int((positive > negative + self.margin[name]).sum())
-            metrics[f"{name}_accuracy"] = math.nan if unknown else num_right / num_triplets
+            is_right = positive > negative + self.margin[name]
+            right[f"{name}_accuracy"] = is_right
+            metrics[f"{name}_accuracy"] = math.nan if unknown else int(is_right.sum()) / num_triplets
+        self.keep(range(num_triplets), right)
         if num_nonfinite:
             warn_nonfinite(self.label, num_nonfinite, num_triplets, "triplets have similarities that")
         if len(names) > 1:

@@ -11,18 +11,18 @@ import tempfile
 from pathlib import Path
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a whole file so that a reader, or a crash, sees the old text or the new, nothing between.
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a whole file so that a reader, or a crash, sees the old content or the new, nothing between.
 
     Args:
         path: Where to write; its folder is made when missing.
-        text: The new content.
+        content: The new content; text is written as UTF-8.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path), suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp makes private files; results are as readable as any other file of the run.
@@ -54,10 +54,10 @@ def set_aside(path: Path) -> Path | None:
     """Keep an earlier file under the next free number: `results.csv` becomes `results.1.csv`, then `results.2.csv`.
 
     Args:
-        path: The file to move.
+        path: The file to move, or the folder.
 
     Returns:
-        Its new path, or None when there was no such file.
+        Its new path, or None when there was no such file or folder.
     """
     if not path.exists():
         return None

@@ -28,8 +28,9 @@ VALUES = [
     "nested",
     "cross_encoders",
     "sparse",
+    "items",
 ]
-OTHERS = ["predictions", "encoded", "predicted", "open_session"]
+OTHERS = ["predictions", "items_written", "encoded", "predicted", "open_session"]
 
 
 @pytest.fixture(scope="module", params=[2, 3, pytest.param(4, marks=pytest.mark.slow)])
@@ -63,7 +64,8 @@ def test_what_is_in_the_session_is_not_encoded_again(told: dict[str, list[Told]]
     assert [one.value for one in told["open_session"]] == [{"again": 0}] * len(told["open_session"])
 
 
-def test_predictions_are_written_once(told: dict[str, list[Told]], references: dict[str, Any]) -> None:
-    values = [one.value for one in told["predictions"]]
-    assert values[0] == references["predictions"]
+@pytest.mark.parametrize("name", ["predictions", "items_written"])
+def test_files_are_written_once(told: dict[str, list[Told]], references: dict[str, Any], name: str) -> None:
+    values = [one.value for one in told[name]]
+    assert same(values[0], references[name], tolerance=1e-6)
     assert values[1:] == [None] * (len(values) - 1)

@@ -31,7 +31,9 @@ from torch.utils.data import DataLoader
 from st_eval_callbacks import distributed, evaluators
 from st_eval_callbacks.encoding import Session, encoder, session
 from st_eval_callbacks.evaluation import EvalSettings, evaluate
+from st_eval_callbacks.evaluators.together import inner_evaluators
 from st_eval_callbacks.tasks import build_tasks
+from st_eval_callbacks.writers.per_query import item_files, read_items
 
 SESSION = sys.modules[Session.__module__]
 FUNCTIONS = ["cosine", "dot", "euclidean", "manhattan"]
@@ -60,10 +62,12 @@ def prepare() -> None:
     models()
 
 
-def measured(each: Any, model: Any, folder: Path | None = None, **settings: Any) -> dict[str, float]:
+def measured(
+    each: Any, model: Any, folder: Path | None = None, *, keep_per_query: bool = False, **settings: Any
+) -> dict[str, float]:
     """The metrics of one event, and how much was encoded here."""
     outcome = evaluate(
-        build_tasks(each, None),
+        build_tasks(each, None, keep_per_query=keep_per_query),
         model,
         output_path=None if folder is None or not distributed.is_main_process() else str(folder),
         epoch=1.0,
@@ -265,6 +269,26 @@ def predictions(folder: Path) -> Any:
     return sorted(path.name for path in (folder / name).iterdir())
 
 
+def items(folder: Path) -> Any:
+    """Values of single items."""
+    each = [*every(7), *_label_accuracies(), _two_datasets(folder)]
+    with small_blocks():
+        measured(each, models()["plain"], keep_per_query=True)
+        cross = cross_tasks(7)
+        measured(cross, models()["cross"], keep_per_query=True)
+    keepers = [one for given in (*each, *cross) for one in inner_evaluators(given) if one.per_query is not None]
+    return {one.name: {**one.per_query.values, **one.per_query.raw} for one in keepers}
+
+
+def items_written(folder: Path) -> Any:
+    """Files of values of single items, as the main process writes them."""
+    place = folder / f"items_{distributed.num_processes()}"
+    measured(every(5), models()["plain"], place, keep_per_query=True)
+    if not distributed.is_main_process():
+        return None
+    return {name: read_items(files[2]).values for name, files in item_files(place).items()}
+
+
 def mining_settings(folder: Path) -> Any:
     """Few pairs, few neighbours, many, and blocks smaller than the corpus."""
     module = sys.modules["st_eval_callbacks.kernels.mining"]
@@ -295,6 +319,10 @@ def custom_functions(folder: Path) -> Any:
 
 def label_accuracy(folder: Path) -> Any:
     """Batches in order are dealt out, shuffled ones are not."""
+    return measured(_label_accuracies(), models()["plain"])
+
+
+def _label_accuracies() -> list[Any]:
     model = models()["plain"]
     texts, labels = sentences(11, seed=11), [place % 3 for place in range(11)]
     weights = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 3))).float()
@@ -305,19 +333,22 @@ def label_accuracy(folder: Path) -> Any:
     data = [InputExample(texts=[text], label=label) for text, label in zip(texts, labels, strict=True)]
     loaders = [DataLoader(data, batch_size=2, shuffle=shuffle) for shuffle in (False, True)]  # type: ignore[arg-type]
     collated = [model.smart_batching_collate(data[start : start + 3]) for start in range(0, len(data), 3)]
-    each = [
+    return [
         evaluators.LabelAccuracyEvaluator(loader, name=f"l{place}", softmax_model=softmax_model)
         for place, loader in enumerate([*loaders, collated])
     ]
-    return measured(each, model)
 
 
 def nano_beir(folder: Path) -> Any:
     """Data sets read from a folder by each process."""
-    root = distributed_value(lambda: str(make_nano_folder(folder)))
-    evaluator = evaluators.NanoBEIREvaluator(["msmarco", "nq"], dataset_id=root)
+    evaluator = _two_datasets(folder)
     with small_blocks():
         return measured(evaluator, models()["plain"])
+
+
+def _two_datasets(folder: Path) -> Any:
+    root = distributed_value(lambda: str(make_nano_folder(folder)))
+    return evaluators.NanoBEIREvaluator(["msmarco", "nq"], dataset_id=root)
 
 
 def distributed_value(make: Callable[[], Any]) -> Any:
