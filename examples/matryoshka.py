@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_api_docs import Pair, collect_pairs, load_model, sample, split_pairs
+from search_api_docs import Pair, load_model, small_split, to_dataset
 
 if TYPE_CHECKING:
     from st_eval_callbacks import EvaluatorCallback
@@ -50,12 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     import torch
-    from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 
-    train, dev = split_pairs(collect_pairs())
-    train, dev = sample(train, NUM_TRAIN), sample(dev, NUM_DEV)
+    train, dev = small_split(NUM_TRAIN, NUM_DEV)
     model = load_model(None)
     model.max_seq_length = MAX_SEQ_LENGTH
     trainer = SentenceTransformerTrainer(
@@ -72,9 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report_to="none",
             dataloader_pin_memory=torch.cuda.is_available(),
         ),
-        train_dataset=Dataset.from_dict(
-            {"query": [pair.query for pair in train], "document": [pair.document for pair in train]}
-        ),
+        train_dataset=to_dataset(train),
         loss=MatryoshkaLoss(model, MultipleNegativesRankingLoss(model), matryoshka_dims=list(SIZES)),
         callbacks=[build_callback(dev)],
     )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_api_docs import Pair, collect_pairs, sample, split_pairs
+from search_api_docs import Pair, small_split, to_dataset
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
@@ -78,12 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     import torch
-    from datasets import Dataset
     from sentence_transformers import MultiVectorEncoderTrainer, MultiVectorEncoderTrainingArguments
     from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
 
-    train, dev = split_pairs(collect_pairs())
-    train, dev = sample(train, NUM_TRAIN), sample(dev, NUM_DEV)
+    train, dev = small_split(NUM_TRAIN, NUM_DEV)
     model = build_model()
     trainer = MultiVectorEncoderTrainer(
         model=model,
@@ -100,9 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report_to="none",
             dataloader_pin_memory=torch.cuda.is_available(),
         ),
-        train_dataset=Dataset.from_dict(
-            {"query": [pair.query for pair in train], "document": [pair.document for pair in train]}
-        ),
+        train_dataset=to_dataset(train),
         loss=MultiVectorMultipleNegativesRankingLoss(model),
         callbacks=[build_callback(dev)],
     )

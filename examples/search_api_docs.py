@@ -16,7 +16,6 @@ import argparse
 import ast
 import hashlib
 import importlib.util
-import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 
     from st_eval_callbacks.evaluators import InformationRetrievalEvaluator
@@ -106,6 +106,19 @@ def sample(pairs: Sequence[Pair], count: int) -> list[Pair]:
     return [pairs[i * len(pairs) // count] for i in range(count)]
 
 
+def small_split(num_train: int, num_dev: int) -> tuple[list[Pair], list[Pair]]:
+    """Take a few of all pairs, split into (train, dev)."""
+    train, dev = split_pairs(collect_pairs())
+    return sample(train, num_train), sample(dev, num_dev)
+
+
+def to_dataset(pairs: Sequence[Pair]) -> Dataset:
+    """Turn pairs into a dataset with the columns "query" and "document"."""
+    from datasets import Dataset
+
+    return Dataset.from_dict({"query": [pair.query for pair in pairs], "document": [pair.document for pair in pairs]})
+
+
 # -- The model and its evaluators -------------------------------------------------------------------------------------
 
 
@@ -144,7 +157,6 @@ def build_trainer(
     """Put model, data, loss and evaluators together."""
     import torch
     from accelerate import PartialState
-    from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
@@ -177,9 +189,7 @@ def build_trainer(
     return SentenceTransformerTrainer(
         model=model,
         args=args,
-        train_dataset=Dataset.from_dict(
-            {"query": [pair.query for pair in train], "document": [pair.document for pair in train]}
-        ),
+        train_dataset=to_dataset(train),
         loss=MultipleNegativesRankingLoss(model),
         callbacks=[callback],
     )
@@ -193,17 +203,6 @@ def search(model: SentenceTransformer, corpus: Sequence[Pair], top_k: int = 3) -
 
 
 # -- The run ----------------------------------------------------------------------------------------------------------
-
-
-def checkpoints(output_dir: Path) -> list[Path]:
-    """Return the whole checkpoints of a run, the newest last. The Trainer writes its state after all that it needs."""
-    found = []
-    for path in output_dir.glob("checkpoint-*/trainer_state.json"):
-        try:
-            found.append((json.loads(path.read_text(encoding="utf-8"))["global_step"], path.parent))
-        except (ValueError, KeyError):
-            continue  # killed while this one was written
-    return [path for _, path in sorted(found)]
 
 
 def set_aside(output_dir: Path) -> None:
@@ -230,6 +229,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
     from accelerate import PartialState
 
+    from st_eval_callbacks import last_checkpoint
+
     processes = PartialState(cpu=not torch.accelerator.is_available())
     pairs = collect_pairs()
     train, dev = split_pairs(pairs if options.num_pairs is None else sample(pairs, options.num_pairs))
@@ -237,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     checkpoint = None
     if options.resume:
-        checkpoint = next(reversed(checkpoints(options.output_dir)), None)
+        checkpoint = last_checkpoint(options.output_dir)
         told = f"Going on from {checkpoint}" if checkpoint else "There is no checkpoint yet: starting anew"
         processes.print(told, flush=True)
     # All look for a checkpoint before one of them tidies up.
@@ -248,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_model(options.model)
     trainer = build_trainer(model, train, dev, options.output_dir, options.epochs)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=checkpoint)
     except KeyboardInterrupt:
         processes.print("\nStopped. The same command with --resume goes on from the newest checkpoint.")
         return 130

@@ -176,7 +176,9 @@ class Task:
             with logged_under(self.prefix):
                 result: Any = self.evaluator(model, output_path, epoch, step)  # type: ignore[arg-type]
             if not isinstance(result, Mapping):
-                result = {self.prefix or "evaluator": result}
+                # A function is called by its name; the Trainer's own word stands for a nameless evaluator.
+                own = self.name if isinstance(self.evaluator, CallableEvaluator) else "evaluator"
+                result = {self.prefix or own: result}
             return {self.key(str(key)): math.nan if value is None else float(value) for key, value in result.items()}
         except Exception as error:
             raise self.failure(step, error) from error

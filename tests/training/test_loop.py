@@ -619,3 +619,17 @@ def test_a_failed_evaluator_can_be_passed_over(tmp_path: Path, caplog: pytest.Lo
     trainer.train()
     assert fake.steps == [4, 8]
     assert "'broken'" in caplog.text
+
+
+def test_functions_that_return_a_number_are_logged_under_their_names(tmp_path: Path) -> None:
+    def spread(model: Any, output_path: Any, epoch: float, steps: int) -> float:
+        return 0.25
+
+    def depth(model: Any, output_path: Any, epoch: float, steps: int) -> float:
+        return 0.75
+
+    trainer = make_trainer(tmp_path, [EvaluatorCallback([spread, depth], every=8)])
+    trainer.train()
+    assert logged(trainer, "eval_spread") == [(8, 0.25)]
+    assert logged(trainer, "eval_depth") == [(8, 0.75)]
+    assert trainer.args.metric_for_best_model == "eval_spread"
