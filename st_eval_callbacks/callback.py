@@ -50,6 +50,8 @@ class EvaluatorCallback(TrainerCallback):
         on_error: "raise", or "warn" to log a failed evaluator and train on.
         keep_per_query: Whether all bundled evaluators keep one value for each query, pair or item, in
             `<output_dir>/eval/per_query`; False leaves it to each.
+        plot: Whether `evaluation_curves.png` is drawn at the end, and shown by model cards saved from then on; needs
+            matplotlib.
 
     Raises:
         ValueError: When an option cannot be read.
@@ -69,6 +71,7 @@ class EvaluatorCallback(TrainerCallback):
         checkpoint_every: IntervalLike | None = None,
         on_error: str = "raise",
         keep_per_query: bool = False,
+        plot: bool = True,
     ) -> None:
         if on_error not in ("raise", "warn"):
             raise ValueError(f"on_error={on_error!r}: 'raise' or 'warn'.")
@@ -86,6 +89,7 @@ class EvaluatorCallback(TrainerCallback):
         self.min_delta = min_delta
         self.checkpoint_every = None if checkpoint_every is None else Interval.parse(checkpoint_every)
         self.on_error = on_error
+        self.plot = plot
         self._link: TrainerLink | None = None
         self._previous = Progress(0, 0.0, 1)
         self._saved_step = -1
@@ -270,7 +274,7 @@ class EvaluatorCallback(TrainerCallback):
         if not trainer_evaluates:
             best.take_over(run.plan, result, link, self)
         self._stop_without_improvement(state, control)
-        run.write_results()
+        run.tell(result, trainer_evaluates=trainer_evaluates)
         if not trainer_evaluates:
             trials.report(link, result.log_entry())
         return True
@@ -303,7 +307,7 @@ class EvaluatorCallback(TrainerCallback):
         step = (state.best_global_step or state.global_step) if loaded else state.global_step
         self._run.fill_card(step, state.epoch or 0.0, measure_missing=bool(loaded))
         best.warn_of_best_baseline(plan.selection, self.history)
-        self._run.show_summary(state.best_model_checkpoint)
+        self._run.show_summary(state.best_model_checkpoint, plot=self.plot)
         trials.settle_objective(self._connect(), step if loaded else None)
 
     def _eval_on_start_as_given(self, args: TrainingArguments) -> None:

@@ -28,11 +28,13 @@ class Plan:
         selection: What decides the best.
         owners: Evaluator by metric, as far as known; grows as evaluators run.
         saves: Whether checkpoints are saved at all.
+        others: Evaluators of the trainer's other callbacks, which write into the same folder.
     """
 
     selection: Selection
     owners: dict[str, Task]
     saves: bool
+    others: Sequence[Task] = ()
 
     def due(
         self,
@@ -151,7 +153,7 @@ def make_plan(
             "from the end, is deleted. save_total_limit=2 keeps both."
         )
     write_selection(args, selection)
-    return Plan(selection, owners, saves)
+    return Plan(selection, owners, saves, others)
 
 
 def write_selection(args: TrainingArguments, selection: Selection) -> None:

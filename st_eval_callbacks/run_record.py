@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from .tasks import Task
 from .trainer_link import TrainerLink
 from .writers import model_card, per_query
 from .writers.files import remove_leftovers, set_aside
-from .writers.results import FILE_NAME, keep_foreign_results, write_results
+from .writers.results import FILE_NAME, PLOT_FILE, keep_foreign_results, write_results
 from .writers.run_file import EvaluatorInfo, RunInfo, write_run
 from .writers.tables import drop_rows_after
 
@@ -28,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunRecord:
-    """Writes what the trainer's log holds; keeps nothing of its own but what the card shows of each step.
+    """Writes and shows what the trainer's log holds; of its own are what the card shows of a step, and this session.
 
     Args:
         link: The trainer.
@@ -41,6 +44,8 @@ class RunRecord:
         self.tasks = tasks
         self.plan = plan
         self._card_results: dict[int, dict[BaseEvaluator, Mapping[str, float]]] = {}
+        self._started = time.perf_counter()
+        self._seconds: Counter[str] = Counter()
 
     @property
     def history(self) -> History:
@@ -54,11 +59,14 @@ class RunRecord:
 
     @property
     def info(self) -> RunInfo:
-        """What is evaluated how, as far as known."""
+        """What is evaluated how, as far as known: this callback's evaluators, then those of others."""
         selection, owners = self.plan.selection, self.plan.owners
         evaluators = []
-        for task in self.tasks:
-            primary = self.primary_of(task)
+        for task in [*self.tasks, *self.plan.others]:
+            metrics = [name for name, owner in owners.items() if owner is task]
+            if task in self.plan.others:
+                metrics = task.metric_names(self.link.model) or []
+            primary = task.primary_metric(metrics)
             greater = primary is None or direction(primary, task, None)
             evaluators.append(
                 EvaluatorInfo(
@@ -66,18 +74,26 @@ class RunRecord:
                     kind=type(task.evaluator).__name__,
                     primary_metric=primary,
                     greater_is_better=selection.greater_is_better if primary == selection.metric else greater,
-                    metrics=tuple(name for name, owner in owners.items() if owner is task),
+                    metrics=tuple(metrics),
                     tables=tuple(task.csv_files()),
                 )
             )
         return RunInfo(selection.metric, selection.greater_is_better, selection.min_delta, tuple(evaluators))
 
+    @property
+    def run(self) -> report.Run:
+        """The run as a person sees it."""
+        return report.Run(self.folder, self.history, self.info)
+
     def order_files(self, step: int) -> None:
         """Before the first step: keep an earlier run's files aside; take out rows that a resumed run writes again.
+
+        Cards of this run show no curves before its end, also where the model has been trained before.
 
         Args:
             step: Where the run starts; above 0 on a resume.
         """
+        model_card.set_curves(self.link.model, None)
         with distributed.guarded():
             if distributed.is_main_process():
                 self._order_files(step)
@@ -88,7 +104,7 @@ class RunRecord:
             logger.info("the results of an earlier run are kept as %s", kept)
         if step > 0 and self.link.trainer.args.save_total_limit:
             delete_unfinished(self.folder)
-        for name in (FILE_NAME, RUN_FILE):
+        for name in (FILE_NAME, RUN_FILE, PLOT_FILE):
             remove_leftovers(self.folder / name)
         record = self.history.at(step)
         again: list[str] = []
@@ -111,14 +127,25 @@ class RunRecord:
             self._write_results()
 
     def add(self, step: int, outcome: Outcome) -> None:
-        """Take note of what the card shows of an evaluation."""
+        """Take note of an evaluation: what the card shows of it, and its seconds."""
         self._card_results.setdefault(step, {}).update(outcome.card_results)
+        self._seconds.update(outcome.seconds)
 
-    def write_results(self) -> None:
-        """Bring `evaluation_results.csv` up to date; no process goes on if it cannot be written."""
+    def tell(self, result: EvalRecord, *, trainer_evaluates: bool) -> None:
+        """Bring the files up to date and say what was measured; no process goes on if that cannot be done.
+
+        Args:
+            result: What was just measured.
+            trainer_evaluates: Whether the Trainer evaluates at this step, and tells others of our values.
+        """
+        # The Trainer's table in a notebook has these values already: as a line they would stand there twice. It is
+        # told of what the Trainer evaluates, and of the deciding metric after the first step.
+        told = result.step > 0 and (trainer_evaluates or self.plan.selection.metric in result.metrics)
         with distributed.guarded():
             if distributed.is_main_process():
                 self._write_results()
+                if not (told and self.link.has_notebook_table):
+                    report.show_line(self.run, result, self.link.trainer.args)
 
     def _write_results(self) -> None:
         history = self.history
@@ -166,21 +193,26 @@ class RunRecord:
                 missing, self.link.model, output_path=None, epoch=epoch, step=step, settings=settings, on_error="warn"
             )
             results.update(outcome.card_results)
+            self._seconds.update(outcome.seconds)
         model_card.set_results(self.link.model, results, self._all_evaluators())
         self.write_training_table()
 
-    def show_summary(self, best_checkpoint: str | None) -> None:
-        """Show the table and where the files are, on the main process."""
+    def show_summary(self, best_checkpoint: str | None, *, plot: bool) -> None:
+        """At the end, on the main process: draw the curves, and show the table and where the files are.
+
+        Args:
+            best_checkpoint: The best checkpoint, or None.
+            plot: Whether to draw; cards saved afterwards then show the curves.
+        """
         with distributed.guarded():
-            if distributed.is_main_process() and self.history:
-                report.show_summary(
-                    self.history,
-                    {task.name: primary for task in self.tasks if (primary := self.primary_of(task)) is not None},
-                    self.plan.selection.metric,
-                    self.plan.selection.greater_is_better,
-                    self.folder,
-                    best_checkpoint,
-                )
+            if distributed.is_main_process():
+                session = report.Session(time.perf_counter() - self._started, dict(self._seconds))
+                if plot:
+                    model_card.set_curves(self.link.model, report.draw_curves(self.run))
+                # Each callback shows a table of its own evaluators.
+                own = replace(self.info, evaluators=self.info.evaluators[: len(self.tasks)])
+                run = report.Run(self.folder, self.history, own)
+                report.show_summary(run, self.link.trainer.args, session, best_checkpoint)
 
     def _all_evaluators(self) -> list[BaseEvaluator]:
         return [one for task in self.tasks for one in inner_evaluators(task.evaluator)]

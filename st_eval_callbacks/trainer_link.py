@@ -106,6 +106,13 @@ class TrainerLink:
         return getattr(self.trainer, "evaluator", None)
 
     @property
+    def has_notebook_table(self) -> bool:
+        """Whether transformers' progress callback for notebooks shows a table of what is evaluated."""
+        # Its module needs IPython.
+        classes = [cls for callback in self.trainer.callback_handler.callbacks for cls in type(callback).__mro__]
+        return any(cls.__name__ == "NotebookProgressCallback" for cls in classes)
+
+    @property
     def measures_unknown_metrics(self) -> bool:
         """Whether the Trainer's own evaluation measures more than the loss."""
         return self.own_evaluator is not None or self.trainer.compute_metrics is not None

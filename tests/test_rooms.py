@@ -58,7 +58,7 @@ ONE_ROOM = {
 }
 
 # Slow to import or part of an extra: imported inside the functions that need them.
-LATE = ("pandas", "rich", "matplotlib", "datasets", "typer", "pyarrow")
+LATE = ("pandas", "rich", "matplotlib", "datasets", "typer", "pyarrow", "IPython")
 
 
 def room_of(path: Path) -> str:

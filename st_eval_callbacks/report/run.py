@@ -46,13 +46,20 @@ class Run:
             folder = folder.parent
         return cls(folder, history, read_run(folder) or _told_by_log(history))
 
+    @classmethod
+    def of(cls, source: Run | History | str | Path) -> Run:
+        """The run that is meant: itself, one of which only the history is there, or one to be read from a path."""
+        if isinstance(source, Run):
+            return source
+        if isinstance(source, History):
+            return cls(Path(), source, _told_by_log(source))
+        return cls.read(source)
+
     @property
     def best(self) -> EvalRecord | None:
         """The record of the best by the deciding metric, or None."""
-        info = self.info
-        if info.deciding_metric is None:
-            return None
-        return self.history.best(info.deciding_metric, info.greater_is_better, info.min_delta)
+        metric = self.info.deciding_metric
+        return None if metric is None else self.best_of(metric)
 
     @property
     def checkpoints(self) -> dict[int, Path]:
@@ -63,17 +70,35 @@ class Run:
         """The evaluator that measures a metric."""
         return next((one for one in self.info.evaluators if metric in one.metrics), None)
 
+    def shown_metrics(self, evaluator: EvaluatorInfo) -> list[str]:
+        """What is shown of an evaluator: its primary metric, and the deciding one where it measures that."""
+        deciding = self.info.deciding_metric
+        names = [evaluator.primary_metric, deciding if deciding in evaluator.metrics else None]
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+    def greater_is_better(self, metric: str) -> bool:
+        """Whether higher values of a metric are better: by the run, by its evaluator, else by its name."""
+        if metric == self.info.deciding_metric:
+            return self.info.greater_is_better
+        primaries = {one.primary_metric: one.greater_is_better for one in self.info.evaluators}
+        return primaries.get(metric, not metric.endswith("loss"))
+
+    def best_of(self, metric: str) -> EvalRecord | None:
+        """The record of the best of any metric; of the deciding one, that which was kept as the best."""
+        min_delta = self.info.min_delta if metric == self.info.deciding_metric else 0.0
+        return self.history.best(metric, self.greater_is_better(metric), min_delta)
+
 
 def _told_by_log(history: History) -> RunInfo:
     """Evaluators as far as `eval_<evaluator>_runtime` tells them; the longest name that fits owns a metric."""
-    names = sorted({name for record in history for name in record.seconds}, key=len, reverse=True)
-    owned: dict[str, list[str]] = {name: [] for name in names}
+    owned: dict[str, list[str]] = {name: [] for record in history for name in record.seconds}
+    names = sorted(owned, key=len, reverse=True)
     for metric in history.metric_names():
         owner = next((name for name in names if metric == name or metric.startswith(f"{name}_")), None)
         if owner is not None:
             owned[owner].append(metric)
     evaluators = []
-    for name, metrics in reversed(owned.items()):
+    for name, metrics in owned.items():
         primary = metrics[0] if metrics else None
         greater = primary is None or not primary.endswith("loss")
         evaluators.append(EvaluatorInfo(name, "", primary, greater, tuple(metrics)))

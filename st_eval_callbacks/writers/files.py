@@ -18,11 +18,13 @@ def replace_file(path: Path, content: str | bytes) -> None:
         path: Where to write; its folder is made when missing.
         content: The new content; text is written as UTF-8.
     """
+    if isinstance(content, str):
+        content = content.encode("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path), suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp makes private files; results are as readable as any other file of the run.

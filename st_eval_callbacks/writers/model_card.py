@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sentence_transformers.base.evaluation import BaseEvaluator
+
+from .files import replace_file
+from .results import PLOT_FILE
+
+_LINK = f"![Evaluation during training: metrics against steps](assets/{PLOT_FILE})"
 
 
 def card_data(model: Any) -> Any:
@@ -86,3 +92,47 @@ def add_evaluation_seconds(model: Any, seconds: float) -> None:
     card = card_data(model)
     if card is not None and hasattr(card, "evaluation_duration"):
         card.evaluation_duration += seconds
+
+
+def set_curves(model: Any, picture: bytes | None) -> None:
+    """Let cards that are saved from now on show a picture of the run; None takes it away.
+
+    Args:
+        model: The model whose card it is.
+        picture: A PNG file.
+    """
+    card = card_data(model)
+    if card is None:
+        return
+    vars(card).pop("to_dict", None)
+    if picture is not None:
+        card.to_dict = _WithCurves(card, picture)
+
+
+class _WithCurves:
+    """What a card's template is filled with, and the picture put where the card links to.
+
+    It stands in the place of `to_dict` of one card, which knows where it is being saved; the place differs from one
+    save to the next. Holding the card and bytes alone, it goes along when a model is copied or pickled.
+
+    Args:
+        card: The card's data.
+        picture: A PNG file.
+    """
+
+    def __init__(self, card: Any, picture: bytes) -> None:
+        self.card = card
+        self.picture = picture
+
+    def __call__(self) -> dict[str, Any]:
+        filled: dict[str, Any] = type(self.card).to_dict(self.card)
+        table = filled.get("eval_lines")
+        if not self.card.save_dir or not table:
+            return filled
+        replace_file(Path(self.card.save_dir) / "assets" / PLOT_FILE, self.picture)
+        if filled["hide_eval_lines"]:
+            # The template would fold the picture away with a long table.
+            table = f"<details><summary>Click to expand</summary>\n\n{table}\n</details>"
+            filled["hide_eval_lines"] = False
+        filled["eval_lines"] = f"{_LINK}\n\n{table}"
+        return filled

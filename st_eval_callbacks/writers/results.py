@@ -13,6 +13,7 @@ from .files import replace_file, set_aside
 from .run_file import RunInfo
 
 FILE_NAME = "evaluation_results.csv"
+PLOT_FILE = "evaluation_curves.png"
 
 
 def results_text(history: History, info: RunInfo, names: Sequence[str] | None = None) -> str:
@@ -68,7 +69,8 @@ def keep_foreign_results(folder: Path, history: History) -> Path | None:
         return None
     if history and _steps_upto(path, history.records[-1].step) <= {record.step for record in history}:
         return None
-    set_aside(folder / RUN_FILE)
+    for name in (RUN_FILE, PLOT_FILE):
+        set_aside(folder / name)
     return set_aside(path)
 
 

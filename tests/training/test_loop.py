@@ -29,6 +29,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import TrainerCallback
 
 from st_eval_callbacks import EvaluationError, EvaluatorCallback, Scheduled
+from st_eval_callbacks.report import Run
 
 NAN = float("nan")
 
@@ -466,7 +467,9 @@ def test_patience_goes_on_counting_after_a_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trainer_evaluates", [False, True])
-def test_two_callbacks_share_one_table_and_resume_together(tmp_path: Path, trainer_evaluates: bool) -> None:
+def test_two_callbacks_share_one_table_and_resume_together(
+    tmp_path: Path, trainer_evaluates: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "metric_for_best_model": "a_score"}
     if trainer_evaluates:
         arguments |= {"eval_strategy": "steps", "eval_steps": 2, "eval_dataset": pairs()}
@@ -484,6 +487,10 @@ def test_two_callbacks_share_one_table_and_resume_together(tmp_path: Path, train
     assert rows["b_score"].isna().tolist() == [True, False, True, False]
     assert rows["is_best"].tolist() == [1, 1, 0, 0]
     assert (trainer.state.best_metric, trainer.state.best_global_step) == (0.9, 4)
+    info = Run.read(tmp_path).info
+    assert {one.name: one.primary_metric for one in info.evaluators} == {"a": "a_score", "b": "b_score"}
+    # Each shows a table of its own.
+    assert re.findall(r"^│ (\w+)", capsys.readouterr().out, re.M) == ["a_score", "b_score"]
 
 
 def test_training_twice_starts_anew(tmp_path: Path) -> None:
