@@ -336,7 +336,7 @@ def displayed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     display.display = found.append  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    monkeypatch.setattr("st_eval_callbacks.report.show.is_in_notebook", lambda: True)
+    monkeypatch.setattr("transformers.utils.import_utils.is_in_notebook", lambda: True)
     return found
 
 
@@ -353,7 +353,7 @@ def test_a_notebook_displays_the_table(
 def test_a_notebook_without_ipython_prints_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("st_eval_callbacks.report.show.is_in_notebook", lambda: True)
+    monkeypatch.setattr("transformers.utils.import_utils.is_in_notebook", lambda: True)
     for name in ("IPython", "IPython.display"):
         monkeypatch.setitem(sys.modules, name, None)
     train(tmp_path)

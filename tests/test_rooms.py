@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import operator
 import re
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 PACKAGE = "st_eval_callbacks"
 FOLDER = Path(__file__).resolve().parents[1] / PACKAGE
 
-# `__init__` is the door: it may import every room, and no room goes through it.
+# `__init__` and `__main__` are the doors: they may import every room, and no room goes through them.
 ROOMS = (
     "kernels",
     "measures",
@@ -40,7 +42,10 @@ ROOMS = (
     "callback",
     "cli",
     "__init__",
+    "__main__",
 )
+
+DOORS = {"__init__", "__main__"}
 
 # Only these may be imported from outside, by the rooms that are about numbers alone.
 ONLY = {"kernels": {"torch", "numpy"}, "measures": set(), "schedule": set(), "history": {"pandas"}}
@@ -204,11 +209,25 @@ def test_the_design_names_the_rooms_in_the_same_order() -> None:
     rows = re.findall(r"^\| (`[^|]*) \|", section, re.M)
     named = [name for row in rows for name in re.findall(r"`(\w+)(?:/|\.py)`", row)]
     built = {room_of(path) for path in MODULES}
-    assert named == [room for room in ROOMS if room in built - {"__init__"}]
+    assert named == [room for room in ROOMS if room in built - DOORS]
 
 
 def run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("code", [f"import {PACKAGE}", f"import {PACKAGE}.cli", f"import {PACKAGE}.report"])
+def test_importing_the_package_by_name_loads_neither_torch_nor_any_slow_package(code: str) -> None:
+    heavy = ("torch", "transformers", "sentence_transformers", "numpy", "scipy", *LATE)
+    assert run_python(f"{code}; import sys; print(*[name for name in {heavy} if name in sys.modules])").split() == []
+
+
+def test_every_name_of_the_package_is_there_and_so_are_its_rooms() -> None:
+    code = f"import {PACKAGE} as p; print(*[name for name in p.__all__ if not hasattr(p, name) or name not in dir(p)])"
+    assert run_python(code).split() == []
+    assert run_python(f"import {PACKAGE} as p; print(p.evaluators.__name__)").split() == [f"{PACKAGE}.evaluators"]
+    with pytest.raises(AttributeError, match="has no attribute 'EvaluatorCalback'"):
+        operator.attrgetter("EvaluatorCalback")(importlib.import_module(PACKAGE))
 
 
 @pytest.mark.slow
@@ -217,4 +236,4 @@ def test_importing_the_package_loads_no_slow_package_that_its_libraries_do_not_l
     libraries = "import torch, transformers, accelerate, sentence_transformers, sentence_transformers.base.evaluation"
     shown = f"import sys; print(*[name for name in {LATE} if name in sys.modules])"
     loaded = run_python(f"{libraries}; from transformers import Trainer; {shown}").split()
-    assert set(run_python(f"import {PACKAGE}; {shown}").split()) <= set(loaded)
+    assert set(run_python(f"from {PACKAGE} import *; {shown}").split()) <= set(loaded)

@@ -1,6 +1,7 @@
 """The only room that knows there are several processes."""
 
 from .exchange import exchange, from_main, gather, numbers, pause, shares
+from .launched import launched
 from .meeting import TRAFFIC, OtherProcessError, OtherProcessInterrupt, Traffic, guarded
 from .processes import is_main_process, is_sharded, num_processes, process_index, warn_if_apart
 from .served import served
@@ -16,6 +17,7 @@ __all__ = [
     "guarded",
     "is_main_process",
     "is_sharded",
+    "launched",
     "num_processes",
     "numbers",
     "pause",

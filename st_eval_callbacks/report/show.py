@@ -13,10 +13,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
-from transformers import TrainingArguments
-from transformers.utils.import_utils import is_in_notebook
 
 from ..history import EvalRecord
 from ..writers.results import FILE_NAME, PLOT_FILE
@@ -24,6 +23,10 @@ from .lines import evaluation_line
 from .run import Run
 from .summary import Session, SummaryRow, summarise
 from .table import table_html, table_text
+
+if TYPE_CHECKING:
+    # Importing it takes seconds, which the command line would spend for nothing.
+    from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
 _package_logger = logging.getLogger(__name__.partition(".")[0])
@@ -61,6 +64,8 @@ def show_summary(run: Run, args: TrainingArguments, session: Session | None, bes
         session: What training took.
         best_checkpoint: The best checkpoint, or None.
     """
+    from transformers.utils.import_utils import is_in_notebook
+
     rows = summarise(run)
     if is_quiet(args) or not run.history:
         return

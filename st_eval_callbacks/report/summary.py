@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..history import History
+from ..writers.run_file import EvaluatorInfo
 from .run import Run
 
 
@@ -78,27 +79,35 @@ def summarise(source: Run | History | str | Path) -> list[SummaryRow]:
         Rows in the order of the evaluators; metrics that were never measured are left out.
     """
     run = Run.of(source)
+    measured = run.history.metric_names()
     rows = []
     for evaluator in run.info.evaluators:
-        ran = [record.seconds[evaluator.name] for record in run.history if evaluator.name in record.seconds]
-        seconds: float | None = math.fsum(ran)
-        for metric in run.shown_metrics(evaluator):
-            values = run.history.values(metric)
-            if not values:
-                continue
-            best = run.best_of(metric)
-            rows.append(
-                SummaryRow(
-                    metric=metric,
-                    before=values[0][1] if values[0][0] == 0 else None,
-                    best=None if best is None else best.metrics[metric],
-                    best_step=None if best is None else best.step,
-                    last=values[-1][1],
-                    runs=len(ran),
-                    seconds=seconds,
-                    decides=metric == run.info.deciding_metric,
-                    greater_is_better=run.greater_is_better(metric),
-                )
-            )
-            seconds = None
+        shown = [metric for metric in run.shown_metrics(evaluator) if metric in measured]
+        for place, metric in enumerate(shown):
+            row = summary_row(run, metric, evaluator)
+            rows.append(row if place == 0 else replace(row, seconds=None))
     return rows
+
+
+def summary_row(run: Run, metric: str, evaluator: EvaluatorInfo | None = None) -> SummaryRow:
+    """One metric over the whole run.
+
+    Args:
+        run: The run.
+        metric: A metric that was measured.
+        evaluator: Who measures it; None looks that up.
+    """
+    evaluator = evaluator or run.evaluator_of(metric)
+    ran = [record.seconds[evaluator.name] for record in run.history if evaluator and evaluator.name in record.seconds]
+    values, best = run.history.values(metric), run.best_of(metric)
+    return SummaryRow(
+        metric=metric,
+        before=values[0][1] if values[0][0] == 0 else None,
+        best=None if best is None else best.metrics[metric],
+        best_step=None if best is None else best.step,
+        last=values[-1][1],
+        runs=len(ran),
+        seconds=math.fsum(ran),
+        decides=metric == run.info.deciding_metric,
+        greater_is_better=run.greater_is_better(metric),
+    )
