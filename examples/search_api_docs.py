@@ -170,6 +170,7 @@ def build_trainer(
         ],
         primary="docs_cosine_ndcg@10",
         load_best_model_at_end=True,
+        keep_per_query=True,  # for `st-eval compare`: is one run better than another, or is it chance?
     )
     args = SentenceTransformerTrainingArguments(
         output_dir=str(output_dir),
