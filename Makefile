@@ -38,11 +38,12 @@ bench: $(VENV)/.bench
 install: $(VENV)/.dev
 
 # A stamp is written last: an interrupted installation is taken up again, a finished one is not repeated.
+# ranx needs numba, which comes late to a new Python: without it one test and one line of the benchmark are left out.
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) -e ".[dev]"
+	-$(PIP) ranx
 	touch $@
 
-# ranx needs numba, which comes late to a new Python: without it one line of the benchmark is left out.
 $(VENV)/.bench: $(VENV)/.demo
 	$(PIP) -e ".[bench]"
 	-$(PIP) ranx

@@ -6,6 +6,8 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
+from .. import __version__
+
 __all__ = ["main"]
 
 
@@ -18,6 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 fine, 1 something asked for is not there or fails, 2 it was called wrongly.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given == ["--version"]:
+        # Also where the rest of the command line is not installed.
+        sys.stdout.write(f"st-eval-callbacks {__version__}\n")
+        return 0
     missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         sys.stderr.write(f'st-eval needs {" and ".join(missing)}: pip install "st-eval-callbacks[report]"\n')
@@ -25,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .app import build_app
 
     try:
-        build_app()(args=None if arguments is None else list(arguments), prog_name="st-eval")
+        build_app()(args=given, prog_name="st-eval")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     return 0
