@@ -19,7 +19,7 @@ from support.loop import make_trainer
 from support.models import tiny_cross_encoder, tiny_model, tiny_multi_vector_model, tiny_sparse_model
 from support.processes import environment
 
-from st_eval_callbacks import EvaluatorCallback, History, Scheduled
+from st_eval_callbacks import EvaluatorCallback, History, Scheduled, __version__
 from st_eval_callbacks.cli import main
 from st_eval_callbacks.cli.evaluators_file import load_build
 from st_eval_callbacks.cli.models import Kind, kind_of, load_model
@@ -168,8 +168,6 @@ def test_each_command_tells_how_it_is_called_with_an_example(
 
 
 def test_the_version_is_that_of_the_package(st_eval: Callable[..., Told]) -> None:
-    from st_eval_callbacks import __version__
-
     assert st_eval("--version") == (0, f"st-eval-callbacks {__version__}\n", "")
 
 
@@ -261,8 +259,10 @@ def test_without_the_packages_of_the_extra_it_says_how_to_get_them(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *more: None if name == package else find(name, *more)
     )
-    assert main(["--version"]) == 1
+    assert main(["--help"]) == 1
     assert capsys.readouterr().err == f'st-eval needs {package}: pip install "st-eval-callbacks[report]"\n'
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"st-eval-callbacks {__version__}\n"
 
 
 # -- show and plot ----------------------------------------------------------------------------------------------------
