@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..report.comparison import Change, Comparison, Side, common_metrics, compare
+from ..report.numbers import value_format
 from .output import interval, number, write_json, write_lines, write_table
 from .problems import Problem, matching, telling
 from .reading import kept_values, read_run
@@ -93,9 +94,11 @@ def _show(found: Comparison) -> None:
         header += [f"{side.label} ({side.record.step})", "difference", "95 % interval", "p"]
     lines = []
     for row in found.metrics:
-        line = [row.metric, number(row.values[0])]
+        # One form for all numbers of a metric: a tiny difference of large values is shown as one.
+        form = value_format(value for value in row.values if value is not None)
+        line = [row.metric, number(row.values[0], form)]
         for value, change in zip(row.values[1:], row.changes, strict=True):
-            line += [number(value), *_cells(change)]
+            line += [number(value, form), *_cells(change, form)]
         lines.append(line)
     write_table(header, lines)
     tests = [change.test for row in found.metrics for change in row.changes if change is not None]
@@ -108,12 +111,12 @@ def _show(found: Comparison) -> None:
         write_lines("", *notes)
 
 
-def _cells(change: Change | None) -> list[str]:
+def _cells(change: Change | None, form: str) -> list[str]:
     if change is None:
         return ["-", "-", "-"]
     test = change.test
-    tested = ["-", "-"] if test is None else [interval(test.low, test.high, sign=True), f"{test.p_value:.4f}"]
-    return [number(change.difference, sign=True), *tested]
+    tested = ["-", "-"] if test is None else [interval(test.low, test.high, f"+{form}"), f"{test.p_value:.4f}"]
+    return [number(change.difference, f"+{form}"), *tested]
 
 
 def _as_json(found: Comparison) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..report.numbers import value_format
+
 
 def write_json(value: Any) -> None:
     """Print strict JSON: what is undefined is null."""
@@ -49,18 +51,20 @@ def write_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     write_lines(*(line.rstrip() for line in captured.get().splitlines()))
 
 
-def number(value: float | None, sign: bool = False) -> str:
-    """A value as text: "-" where there is none, "nan" where it is undefined."""
-    if value is None:
-        return "-"
-    if value and abs(value) < 0.001:
-        return f"{value:{'+' if sign else ''}.2e}"
-    return f"{value:{'+' if sign else ''}.4f}"
+def number(value: float | None, form: str | None = None) -> str:
+    """A value as text: "-" where there is none, "nan" where it is undefined.
+
+    Args:
+        value: The value.
+        form: A format; None takes one that suits the value.
+    """
+    return "-" if value is None else f"{value:{value_format([value]) if form is None else form}}"
 
 
-def interval(low: float, high: float, sign: bool = False) -> str:
-    """An interval as text."""
-    return f"{number(low, sign)} to {number(high, sign)}"
+def interval(low: float, high: float, form: str | None = None) -> str:
+    """An interval as text; its ends have one format."""
+    form = value_format([low, high]) if form is None else form
+    return f"{number(low, form)} to {number(high, form)}"
 
 
 def strict(value: Any) -> Any:
