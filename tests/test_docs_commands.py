@@ -80,7 +80,7 @@ def test_every_st_eval_command_of_the_pages_works_on_a_run_of_the_example(
         [Scheduled(retrieval("docs"), every=7, at_start=True), Scheduled(retrieval("small"), every=5)],
         keep_per_query=True,
     )
-    make_trainer("runs/search_api_docs", [callback], max_steps=14, save_strategy="steps", save_steps=7).train()
+    make_trainer("runs/search_api_docs", [callback], max_steps=70, save_strategy="steps", save_steps=7).train()
     tiny_model().save_pretrained("minilm")
     monkeypatch.syspath_prepend(str(ROOT))
     page = ROOT / "docs" / "command_line.md"
