@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
-
-from .. import __version__
+from importlib import metadata
 
 __all__ = ["main"]
 
@@ -23,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given == ["--version"]:
         # Also where the rest of the command line is not installed.
-        sys.stdout.write(f"st-eval-callbacks {__version__}\n")
+        sys.stdout.write(f"st-eval-callbacks {metadata.version('st-eval-callbacks')}\n")
         return 0
     missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
     if missing:
