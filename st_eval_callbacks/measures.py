@@ -72,7 +72,7 @@ class Measure(_Fields):
         Traceback (most recent call last):
         ...
         ValueError: Unknown measure 'ndgc@10'. Did you mean 'ndcg@10'? Measures are accuracy, precision@k, recall, \
-r_cap@k, mrr, ndcg, ndcg_exp, map, rprec; all but rprec take a cutoff, as in ndcg@10.
+r_cap@k, mrr, ndcg, ndcg_exp, map, rprec, bpref, judged@k, hole@k; all but rprec, bpref take a cutoff, as in ndcg@10.
         """
         name, at, digits = text.strip().partition("@")
         name = ALIASES.get(name.lower(), name.lower())

@@ -39,6 +39,9 @@ class Totals:
         gain: Discounted cumulative gain, by measure name.
         ideal_gain: The highest discounted cumulative gain possible, by measure name.
         num_hits_at_r: Shape ``(Q,)``: number of relevant documents among the first ``num_relevant``.
+        num_judged: Number of hits judged for the query among the first k; None where it is not known what is judged.
+        num_unknown: Number of hits that were judged for no query among the first k; None as above.
+        preference: Shape ``(Q,)``: sum of the preferences of relevant hits over judged ones; None as above.
     """
 
     cutoffs: tuple[int, ...]
@@ -50,10 +53,13 @@ class Totals:
     gain: Mapping[str, FloatArray]
     ideal_gain: Mapping[str, FloatArray]
     num_hits_at_r: FloatArray
+    num_judged: FloatArray | None = None
+    num_unknown: FloatArray | None = None
+    preference: FloatArray | None = None
 
-    def at(self, table: FloatArray, cutoff: int) -> FloatArray:
+    def at(self, table: FloatArray | None, cutoff: int) -> FloatArray:
         """Column of a table at one cutoff, shape ``(Q,)``."""
-        return table[:, self.cutoffs.index(cutoff)]
+        return _known(table)[:, self.cutoffs.index(cutoff)]
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,19 @@ class MeasureKind:
         formula: From the totals and a cutoff (``NO_CUTOFF`` for the whole list) to one value per query.
         cutoff: Whether a cutoff must, may or must not be given.
         description: Its definition in one line.
+        needs_judged: Whether it must be known which hits are judged.
     """
 
     formula: Callable[[Totals, int], FloatArray]
     cutoff: Literal["required", "optional", "never"]
     description: str
+    needs_judged: bool = False
+
+
+def _known(table: FloatArray | None) -> FloatArray:
+    if table is None:
+        raise ValueError("this measure needs to know which hits are judged: give judged=JudgedHits(...).")
+    return table
 
 
 def _share(part: FloatArray, whole: IntArray | FloatArray) -> FloatArray:
@@ -122,6 +136,25 @@ MEASURES: Mapping[str, MeasureKind] = {
         lambda totals, k: _share(totals.num_hits_at_r, totals.num_relevant),
         "never",
         "precision at the place that equals the number of relevant documents",
+    ),
+    "bpref": MeasureKind(
+        lambda totals, k: _share(_known(totals.preference), totals.num_relevant),
+        "never",
+        "mean over the R relevant documents of 1 - min(n, R) / min(N, R), where n of the N documents judged not "
+        "relevant stand above; 0 for those not retrieved",
+        needs_judged=True,
+    ),
+    "judged": MeasureKind(
+        lambda totals, k: totals.at(totals.num_judged, k) / k,
+        "required",
+        "hits judged for the query among the first k / k",
+        needs_judged=True,
+    ),
+    "hole": MeasureKind(
+        lambda totals, k: totals.at(totals.num_unknown, k) / k,
+        "required",
+        "hits judged for no query at all among the first k / k",
+        needs_judged=True,
     ),
 }
 """Every ranking measure by its canonical name."""

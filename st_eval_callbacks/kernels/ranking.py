@@ -17,6 +17,7 @@ from .formulas import (
     evaluate,
     ideal_gain_tables,
 )
+from .judged import JudgedHits, counts_at, preference_sums
 from .sorting import FloatArray, IntArray
 
 
@@ -75,6 +76,7 @@ def ranking_metrics(
     *,
     ideal_gains: Tensor | None = None,
     relevance_threshold: float | None = None,
+    judged: JudgedHits | None = None,
 ) -> dict[tuple[str, int | None], Tensor]:
     """Compute ranking measures for every query.
 
@@ -95,13 +97,17 @@ def ranking_metrics(
             document has the gain 1.
         relevance_threshold: For all measures but graded nDCG, a document is relevant if its gain is at least this.
             ``num_relevant`` must have been counted with the same threshold.
+        judged: Which hits are judged; needed for bpref, judged and hole. Its documents judged not relevant must have
+            been counted with the same threshold.
 
     Returns:
         One float64 tensor of shape ``(Q,)``, 0 to 1, on the device of ``relevance``, for each pair in ``measures``.
-        Queries with ``num_relevant`` 0 have NaN for the measures that divide by it (recall, r_cap, map, ndcg, rprec).
+        Queries with ``num_relevant`` 0 have NaN for the measures that divide by it (recall, r_cap, map, ndcg, rprec,
+        bpref).
 
     Raises:
-        ValueError: If shapes don't fit, a measure is unknown, or a query has more relevant hits than ``num_relevant``.
+        ValueError: If shapes don't fit, a measure is unknown, a query has more relevant hits than ``num_relevant``, or
+            a measure needs ``judged`` and it is missing.
 
     >>> relevance = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
     >>> values = ranking_metrics(relevance, torch.tensor([2]), [("precision", 2), ("mrr", 10), ("map", 4)])
@@ -136,6 +142,9 @@ def ranking_metrics(
         gain=gain_tables,
         ideal_gain=ideal_gain_tables(gain_names, cutoffs, counts, ideal_gains),
         num_hits_at_r=np.bincount(query[place < counts[query]], minlength=len(counts)).astype(np.float64),
+        num_judged=None if judged is None else counts_at(judged.judged, cutoffs),
+        num_unknown=None if judged is None else counts_at(judged.unknown, cutoffs),
+        preference=None if judged is None else preference_sums(query, place, counts, judged),
     )
     return evaluate(totals, measures, relevance.device)
 

@@ -17,6 +17,7 @@ from st_eval_callbacks.kernels.ranking import ranking_metrics
 ALL = [
     (name, cutoff)
     for name, kind in MEASURES.items()
+    if not kind.needs_judged
     for cutoff in (None, 1, 2, 3, 4, 30)
     if (kind.cutoff != "required" or cutoff is not None) and (kind.cutoff != "never" or cutoff is None)
 ]

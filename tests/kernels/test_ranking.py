@@ -124,6 +124,7 @@ def by_definition(name, cutoff, gains, absent):
 ALL = [
     (name, cutoff)
     for name, kind in MEASURES.items()
+    if not kind.needs_judged
     for cutoff in (None, 1, 2, 5, 30)
     if (kind.cutoff != "required" or cutoff is not None) and (kind.cutoff != "never" or cutoff is None)
 ]
