@@ -9,6 +9,7 @@ from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTran
 
 from .cross_encoder import CrossEncoderScorer, num_labels
 from .dense import DenseScorer
+from .forms import Form
 from .multi_vector import MultiVectorScorer
 from .scorer import Scorer, SearchResult, Similarity, Wish
 from .sparse import SparseScorer
@@ -16,6 +17,7 @@ from .sparse import SparseScorer
 __all__ = [
     "CrossEncoderScorer",
     "DenseScorer",
+    "Form",
     "MultiVectorScorer",
     "Scorer",
     "SearchResult",

@@ -13,6 +13,7 @@ from ..distributed import shares
 from ..encoding import Embeddings, EncodeOptions, session
 from ..encoding.tables import take
 from ..kernels.search import Search
+from .forms import Form
 from .found import found_by_all, own_pairs
 from .scorer import SearchResult, Wish
 
@@ -185,6 +186,57 @@ class EmbeddingScorer:
         Raises:
             ValueError: When a similarity function is unknown or `k` is below 1.
         """
+        [found] = self.search_forms(
+            queries,
+            corpus,
+            k,
+            similarities,
+            [Form()],
+            query_options=query_options,
+            corpus_options=corpus_options,
+            corpus_chunk_size=corpus_chunk_size,
+            track_ties=track_ties,
+            watch=watch,
+            corpus_model=corpus_model,
+        )
+        return found
+
+    def search_forms(
+        self,
+        queries: Sequence[Any],
+        corpus: Any,
+        k: int,
+        similarities: Mapping[str, Any],
+        forms: Sequence[Form],
+        *,
+        query_options: EncodeOptions | None = None,
+        corpus_options: EncodeOptions | None = None,
+        corpus_chunk_size: int = 50000,
+        track_ties: bool = False,
+        watch: tuple[Tensor, Tensor] | None = None,
+        corpus_model: Any = None,
+    ) -> list[dict[str, SearchResult]]:
+        """What `search` finds with embeddings in each of several forms, the corpus passing once for all.
+
+        Args:
+            queries: See `search`, as for all that follow but `forms`.
+            corpus: N documents, or their embeddings.
+            k: Hits to keep for each query.
+            similarities: Similarity functions by name.
+            forms: Forms of the embeddings that the options ask for.
+            query_options: How queries are encoded.
+            corpus_options: How documents are encoded.
+            corpus_chunk_size: Most documents encoded at once.
+            track_ties: Whether to count ties.
+            watch: Pairs whose scores are wanted.
+            corpus_model: Another model that encodes the corpus.
+
+        Returns:
+            What was found by name, for each form.
+
+        Raises:
+            ValueError: When a similarity function is unknown or `k` is below 1.
+        """
         settled = {name: self._settled(similarity) for name, similarity in similarities.items()}
         query_options = query_options or EncodeOptions(task="query")
         corpus_options = corpus_options or EncodeOptions(task="document")
@@ -201,17 +253,25 @@ class EmbeddingScorer:
                 own = shares().part(len(given))
                 places = None if shares().num == 1 else np.arange(own.start, own.stop)
                 blocks = [given if places is None else _part(given, places)]
-            searches = {
-                name: self._new_search(rows, k, similarity, track_ties, own_pairs(watch, places))
-                for name, similarity in settled.items()
-            }
+            searches = [
+                {
+                    name: self._new_search(form.of(rows), k, similarity, track_ties, own_pairs(watch, places))
+                    for name, similarity in settled.items()
+                }
+                for form in forms
+            ]
             for documents in self._noted(rows, blocks):
-                for search in searches.values():
-                    search.add(documents)
-        return {
-            name: found_by_all(search, k, places, track_ties=track_ties, watch=watch)
-            for name, search in searches.items()
-        }
+                for form, by_name in zip(forms, searches, strict=True):
+                    formed = form.of(documents)
+                    for search in by_name.values():
+                        search.add(formed)
+        return [
+            {
+                name: found_by_all(search, k, places, track_ties=track_ties, watch=watch)
+                for name, search in by_name.items()
+            }
+            for by_name in searches
+        ]
 
     def predict(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a model that embeds texts has no outputs for pairs.
