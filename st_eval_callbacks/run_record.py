@@ -76,6 +76,7 @@ class RunRecord:
                     greater_is_better=selection.greater_is_better if primary == selection.metric else greater,
                     metrics=tuple(metrics),
                     tables=tuple(task.csv_files()),
+                    parts={name: better for name, better in task.parts().items() if name in metrics},
                 )
             )
         return RunInfo(selection.metric, selection.greater_is_better, selection.min_delta, tuple(evaluators))

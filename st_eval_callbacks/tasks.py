@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from .evaluators.items import KeepsItems, logged_under, with_prefix
-from .evaluators.together import inner_evaluators
+from .evaluators.together import inner_evaluators, parts_of
 from .schedule import IntervalLike, Schedule
 from .writers.files import safe_name
 
@@ -200,6 +200,14 @@ class Task:
                     continue
                 # Others than ours write under the name as it is; one that leads elsewhere is not ours to touch.
                 found += dict.fromkeys([safe_name(name), *([name] if os.path.basename(name) == name else [])])
+        return found
+
+    def parts(self) -> dict[str, bool]:
+        """Primary metrics of its sizes, or of what a sequence runs, and whether higher values of each are better."""
+        found = {}
+        for one in parts_of(self.evaluator):
+            if isinstance(metric := getattr(one, "primary_metric", None), str):
+                found[self.key(metric)] = bool(getattr(one, "greater_is_better", True))
         return found
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sentence_transformers.base.evaluation import SequentialEvaluator
 from support.loop import Fake, at_steps, crash, make_trainer, pairs
 from support.runs import run_of
 from tqdm.auto import tqdm
@@ -378,3 +379,13 @@ def test_what_the_notebooks_own_table_shows_is_not_printed_again(
     told = [line.split(" · ")[0] for line in written if line.startswith("step ")]
     # The rest stands nowhere else.
     assert told == ["step 0", "step 2", "step 6"]
+
+
+def test_a_sequence_has_a_row_for_each_evaluator_in_it(tmp_path: Path) -> None:
+    inner = [Fake(at_steps(0.1, 0.3, every=4), "a"), Fake(at_steps(0.4, 0.2, every=4), "b")]
+    inner[1].greater_is_better = False
+    make_trainer(tmp_path, [EvaluatorCallback(SequentialEvaluator(inner), every=4)]).train()
+    rows = summarise(Run.read(tmp_path))
+    assert [(row.metric, row.best_step) for row in rows] == [("sequential_score", 4), ("a_score", 8), ("b_score", 8)]
+    # One evaluator ran, and its time is told once.
+    assert [row.seconds is None for row in rows] == [False, True, True]

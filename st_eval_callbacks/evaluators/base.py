@@ -16,13 +16,14 @@ from ..encoding import EncodeOptions, is_open, session, untouched
 from ..kernels.similarity import SIMILARITY_NAMES
 from ..scorers import Scorer, Wish, scorer_for
 from ..writers.tables import append_row
-from .items import KeepsItems
+from .items import KeepsItems, joined_items
+from .sizes import HasSizes, check_sizes, checked_dims
 from .together import encode_together
 
 logger = logging.getLogger(__name__)
 
 
-class Evaluator(KeepsItems, BaseEvaluator):
+class Evaluator(HasSizes, KeepsItems, BaseEvaluator):
     """Base of the bundled evaluators; a `BaseEvaluator` of sentence-transformers, so usable wherever one is.
 
     A subclass says what it measures with `metric_keys` and `score`. It may also override `primary_key`, `csv_columns`,
@@ -34,6 +35,8 @@ class Evaluator(KeepsItems, BaseEvaluator):
         show_progress_bar: Whether encoding shows a bar; None shows one when this logger shows INFO.
         write_csv: Whether a call with `output_path` appends to the evaluator's CSV.
         truncate_dim: Leading dimensions of the embeddings to use; None takes the model's own setting.
+        truncate_dims: Several such numbers, each below the model's own: all are measured from one encoding. Their keys
+            and tables have the number after the name (`<name>_<dim>_<metric>`), the first of them decides.
         keep_per_query: Whether a call keeps one value for each query, pair or item as `per_query`, and with
             `output_path` as a file in its folder `per_query`; see `writers.per_query`.
     """
@@ -55,10 +58,10 @@ class Evaluator(KeepsItems, BaseEvaluator):
         write_csv: bool = True,
         truncate_dim: int | None = None,
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if truncate_dim is not None and truncate_dim < 1:
-            raise ValueError(f"truncate_dim={truncate_dim}: at least 1, or None for all dimensions.")
+        self.truncate_dims = checked_dims(truncate_dim, truncate_dims)
         batch_size = self.default_batch_size if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1.")
@@ -115,7 +118,7 @@ class Evaluator(KeepsItems, BaseEvaluator):
         """Lines logged once it ran."""
         return [f"{key}: {value:.4f}" for key, value in metrics.items()]
 
-    def write_extra(self, output_path: Path, scorer: Scorer) -> None:
+    def write_extra(self, output_path: Path, scorer: Scorer, epoch: float, steps: int) -> None:
         """Write more than the CSV into `output_path`, such as predictions."""
 
     # -- what is the same for all ------------------------------------------------------------------------------------
@@ -166,6 +169,11 @@ class Evaluator(KeepsItems, BaseEvaluator):
             TypeError: When this task makes no sense for this kind of model.
         """
         scorer = self.scorer(model)
+        if self.truncate_dims:
+            check_sizes(self.label, self.truncate_dims, scorer)
+            names = [name for one in self.at_sizes for name in one.metric_names(model)]
+            self.primary_metric = self.at_sizes[0].primary_metric
+            return names
         self.primary_metric = self._named(self.primary_key(scorer))
         return [self._named(key) for key in self.metric_keys(scorer)]
 
@@ -187,6 +195,8 @@ class Evaluator(KeepsItems, BaseEvaluator):
             TypeError: When this task makes no sense for this kind of model.
         """
         scorer = self.scorer(model)
+        if self.truncate_dims:
+            return self._call_sizes(scorer, output_path, epoch, steps)
         logger.info(self.title(self._when(epoch, steps)))
         self.per_query = None
         alone = not is_open()
@@ -204,6 +214,23 @@ class Evaluator(KeepsItems, BaseEvaluator):
         named = {self._named(key): value for key, value in metrics.items()}
         self.store_metrics_in_model_card_data(model, named, epoch, steps)
         return named
+
+    def _call_sizes(self, scorer: Scorer, output_path: str | None, epoch: float, steps: int) -> dict[str, float]:
+        """One evaluation a size, over embeddings that are encoded once."""
+        check_sizes(self.label, self.truncate_dims, scorer)
+        model = scorer.model
+        with untouched(model), session(show_progress_bar=self.show_progress_bar):
+            encode_together([self], model)
+            self.prepare_sizes(scorer)
+            metrics: dict[str, float] = {}
+            for one in self.at_sizes:
+                metrics.update(one(model, output_path, epoch, steps))
+        self.primary_metric = self.at_sizes[0].primary_metric
+        self.per_query = joined_items([one.per_query for one in self.at_sizes])
+        return metrics
+
+    def prepare_sizes(self, scorer: Scorer) -> None:
+        """Do what all sizes can share beyond their embeddings, before the evaluators in `at_sizes` run."""
 
     def store_metrics_in_model_card_data(
         self, model: Any, metrics: dict[str, Any], epoch: float = 0, step: int = 0
@@ -229,7 +256,7 @@ class Evaluator(KeepsItems, BaseEvaluator):
             row = [epoch, steps, *self.csv_values(scorer, metrics)]
             append_row(folder / self.file_name(self.csv_file), header, row)
         self.write_items(folder, epoch, steps)
-        self.write_extra(folder, scorer)
+        self.write_extra(folder, scorer, epoch, steps)
 
 
 def maximum(values: Sequence[float]) -> float:

@@ -47,6 +47,7 @@ class BinaryClassificationEvaluator(Evaluator):
         similarity_fn_names: Any of "cosine", "dot", "euclidean", "manhattan"; None takes the model's own, on every
             call anew.
         keep_per_query: Whether to keep one value for each pair; see `Evaluator`.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When there are no pairs, the lengths differ, a label is neither 0 nor 1, or a name is unknown.
@@ -67,6 +68,7 @@ class BinaryClassificationEvaluator(Evaluator):
         similarity_fn_names: Sequence[Literal["cosine", "dot", "euclidean", "manhattan"]] | None = None,
         *,
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             name=name,
@@ -75,6 +77,7 @@ class BinaryClassificationEvaluator(Evaluator):
             write_csv=write_csv,
             truncate_dim=truncate_dim,
             keep_per_query=keep_per_query,
+            truncate_dims=truncate_dims,
         )
         check_equal_lengths(self.label, sentences1=sentences1, sentences2=sentences2, labels=labels)
         self.sentences1 = sentences1

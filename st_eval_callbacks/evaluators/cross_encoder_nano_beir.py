@@ -16,7 +16,8 @@ from .cross_encoder_reranking import (
     measure_lines,
     with_gains,
 )
-from .nano_beir import DATASET_NAMES, check_dataset_names, read_judgements, read_rows
+from .dataset_rows import read_rows
+from .nano_beir import DATASET_NAMES, check_dataset_names, read_judgements
 from .over_datasets import OverDatasets
 from .pairs import PairEvaluator
 

@@ -12,12 +12,10 @@ from sentence_transformers.util.similarity import SimilarityFunction
 
 from ..kernels.correlation import pearson, spearman
 from ..kernels.pairwise import pairwise
+from ..kernels.quantise import Precision, check_precision
 from ..scorers import Scorer, Wish
 from .base import Evaluator, maximum, warn_nonfinite, warn_undefined
 from .inputs import check_equal_lengths, check_similarity_names
-
-Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
-_PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
 
 class EmbeddingSimilarityEvaluator(Evaluator):
@@ -40,6 +38,7 @@ class EmbeddingSimilarityEvaluator(Evaluator):
             "ubinary"; None leaves them as they are.
         truncate_dim: Leading dimensions of the embeddings to use.
         keep_per_query: Whether to keep one value for each pair; see `Evaluator`.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When there are no pairs, the lengths differ, or a name is unknown.
@@ -63,6 +62,7 @@ class EmbeddingSimilarityEvaluator(Evaluator):
         truncate_dim: int | None = None,
         *,
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             name=name,
@@ -71,10 +71,11 @@ class EmbeddingSimilarityEvaluator(Evaluator):
             write_csv=write_csv,
             truncate_dim=truncate_dim,
             keep_per_query=keep_per_query,
+            truncate_dims=truncate_dims,
         )
         check_equal_lengths(self.label, sentences1=sentences1, sentences2=sentences2, scores=scores)
-        if precision is not None and precision not in _PRECISIONS:
-            raise ValueError(f"precision={precision!r}: one of {', '.join(_PRECISIONS)}, or None.")
+        if precision is not None:
+            check_precision(precision)
         self.sentences1 = sentences1
         self.sentences2 = sentences2
         self.scores = scores

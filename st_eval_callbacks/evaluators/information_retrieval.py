@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,26 +13,32 @@ from torch import Tensor
 
 from ..encoding import EncodeOptions
 from ..encoding.tables import take
+from ..kernels.formulas import MEASURES
+from ..kernels.quantise import Precision, check_precision
 from ..kernels.topk import Hits
 from ..measures import Measure
-from ..scorers import Scorer, Wish
+from ..scorers import Form, Scorer, SearchResult, Wish
 from .base import warn_nonfinite
-from .hits import measure, warn_if_collapsed, without_own, write_predictions
-from .judgements import Judgements, RelevantDocs, gains_of
+from .conventions import Conventions, checked_formats
+from .corpus_search import CorpusSearch
+from .hits import measure, warn_if_collapsed
+from .judgements import JudgedPairs, RelevantDocs
+from .retrieval_files import FromFiles
 from .retrieval_metrics import RetrievalMetrics, key_of, metric_line
-
-logger = logging.getLogger(__name__)
+from .retrieval_output import RetrievalOutput
+from .retrieval_set import RetrievalSet, Subset
+from .worst import Measured
 
 _LOG_ORDER = ("accuracy", "precision", "recall", "mrr", "ndcg", "map")
 
 
-class InformationRetrievalEvaluator(RetrievalMetrics):
+class InformationRetrievalEvaluator(FromFiles, RetrievalMetrics):
     """Accuracy, precision, recall, MRR, nDCG and MAP of the top documents for each query.
 
     Every metric is a mean over the queries that have a relevant document, in [0, 1], higher is better; definitions are
     those of sentence-transformers (MAP@k divides by min(k, relevant), precision@k by k). Documents with equal scores
     stand in ascending order of their ids. With gains in `relevant_docs`, nDCG is graded with linear gain as
-    trec_eval's, and all other metrics count gains above 0.
+    trec_eval's, and all other metrics count gains above 0. `from_beir`, `from_trec` and `from_datasets` read files.
 
     Args:
         queries: Query text by id. Queries without a relevant document are left out.
@@ -57,12 +62,26 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
         query_prompt_name: Name of one of the model's prompts for queries.
         corpus_prompt: Put before every document.
         corpus_prompt_name: Name of one of the model's prompts for documents.
-        write_predictions: Whether a call with `output_path` writes the hits as JSON lines, one file a function.
-        measures: More measures by name, such as "r_cap@10" or "rprec"; see `measures.Measure`.
+        write_predictions: Whether a call with `output_path` writes the hits, one file a function: True or "jsonl" as
+            sentence-transformers does, "trec" as a run of TREC, or both in a list.
+        measures: More measures by name, such as "r_cap@10", "rprec", "bpref" or "judged@10"; see `measures.Measure`.
         ties: "id" orders documents with equal scores by their ids; "expected" takes the mean over all their orders.
         ignore_identical_ids: Leave the document out that has the query's own id, as BEIR does.
         ignore_missing_docs: Leave relevant documents out that are not in the corpus; else they count as missed.
+        ignore_unjudged: Leave documents out that nobody judged for the query (condensed lists); the whole corpus is
+            ranked then, whatever the cutoffs.
+        gain: What a document of gain g adds to nDCG: "linear" g, "exponential" 2**g - 1.
+        relevance_threshold: Least gain at which all measures but nDCG take a document for relevant; None for any
+            above 0. Queries without such a document are left out.
+        precision: Quantise the normalised embeddings, as a vector store does: "int8", "uint8", "binary", "ubinary" or
+            "float32"; None leaves them as they are. Ranges are those of the first 16,384 documents by id.
+        max_queries: Take so many queries at most, a fixed sample.
+        max_corpus: Take so many documents at most: those relevant to the queries, and a fixed sample of the others.
+        seed: Another one makes another sample.
+        num_worst: With `output_path`, write so many of the worst queries by the metric that decides, with what was
+            found and missed, and which queries are better or worse than in the evaluation before; 0 writes none.
         keep_per_query: Whether to keep one value for each query; see `Evaluator`.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When there is nothing to evaluate, or an option is not one of those allowed.
@@ -92,13 +111,22 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
         query_prompt_name: str | None = None,
         corpus_prompt: str | None = None,
         corpus_prompt_name: str | None = None,
-        write_predictions: bool = False,
+        write_predictions: bool | str | Sequence[str] = False,
         *,
         measures: Sequence[str | Measure] = (),
         ties: str = "id",
         ignore_identical_ids: bool = False,
         ignore_missing_docs: bool = False,
+        ignore_unjudged: bool = False,
+        gain: str = "linear",
+        relevance_threshold: float | None = None,
+        precision: Precision | None = None,
+        max_queries: int | None = None,
+        max_corpus: int | None = None,
+        seed: int = 0,
+        num_worst: int = 0,
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             mrr_at_k=mrr_at_k,
@@ -115,69 +143,37 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
             write_csv=write_csv,
             truncate_dim=truncate_dim,
             keep_per_query=keep_per_query,
+            truncate_dims=truncate_dims,
         )
         if corpus_chunk_size < 1:
             raise ValueError(f"corpus_chunk_size={corpus_chunk_size}: at least 1.")
-        if ties not in ("id", "expected"):
-            raise ValueError(f"ties={ties!r}: 'id' or 'expected'.")
-        if ties == "expected" and ignore_identical_ids:
-            raise ValueError("ties='expected' and ignore_identical_ids=True cannot be combined.")
+        if precision is not None:
+            check_precision(precision)
+        self.conventions = Conventions(
+            ties, gain, relevance_threshold, ignore_identical_ids, ignore_missing_docs, ignore_unjudged
+        )
+        self.conventions.check(self.label, self.wanted())
         self.relevant_docs = relevant_docs
         self.corpus_chunk_size = corpus_chunk_size
         self.query_prompt, self.query_prompt_name = query_prompt, query_prompt_name
         self.corpus_prompt, self.corpus_prompt_name = corpus_prompt, corpus_prompt_name
         self.write_predictions = write_predictions
-        self.ties = ties
-        self.ignore_identical_ids = ignore_identical_ids
-        self.ignore_missing_docs = ignore_missing_docs
+        self.precision = precision
         stem = "_".join(["Information-Retrieval_evaluation", *filter(None, [name])])
         self.csv_file = f"{stem}_results.csv"
         self.predictions_file = f"{stem}_predictions.jsonl"
-        self._hits: dict[str, Hits] = {}
+        subset = Subset(max_queries, max_corpus, seed)
+        self._data = RetrievalSet.read(self.label, queries, corpus, relevant_docs, self.conventions, subset)
+        self.queries_ids, self.queries = self._data.query_ids, self._data.queries
+        self.corpus_ids, self.corpus = self._data.corpus_ids, self._data.corpus
+        self._pairs: JudgedPairs | None = None
+        if ignore_unjudged or any(MEASURES[measure].needs_judged for measure, _ in self.wanted()):
+            self._pairs = JudgedPairs.read(relevant_docs, self.queries_ids, self._data.positions, self.conventions)
+        self._output = RetrievalOutput(self._data, relevant_docs, checked_formats(write_predictions), num_worst)
         self._given: tuple[Any, Any] = (None, None)
-        self._read(queries, corpus)
-
-    def _read(self, queries: Mapping[str, Any], corpus: Mapping[str, Any]) -> None:
-        self.corpus_ids = list(corpus)
-        self.corpus = [corpus[doc] for doc in self.corpus_ids]
-        # Hits come in ascending position when scores tie, so ascending ids make the order that metrics are defined by.
-        self._order = _ascending(self.corpus_ids)
-        self._sorted_ids = [self.corpus_ids[i] for i in self._order]
-        self._sorted_corpus = [self.corpus[i] for i in self._order]
-        self._positions = {doc: position for position, doc in enumerate(self._sorted_ids)}
-        known = self._positions if self.ignore_missing_docs else None
-        self.queries_ids = [
-            query
-            for query in queries
-            if query in self.relevant_docs
-            and any(known is None or doc in known for doc in gains_of(self.relevant_docs[query]))
-        ]
-        self.queries = [queries[query] for query in self.queries_ids]
-        if not self.corpus:
-            raise ValueError(f"{self.label}: the corpus is empty.")
-        if not self.queries:
-            raise ValueError(
-                f"{self.label}: none of the {len(queries)} queries has a relevant document in relevant_docs; are its "
-                "keys query ids, of the same type as those of queries?"
-            )
-        self._judgements = Judgements.read(
-            self.relevant_docs, self.queries_ids, self._positions, ignore_missing=self.ignore_missing_docs
-        )
-        self._warn_of_gaps(len(queries))
-
-    def _warn_of_gaps(self, num_queries: int) -> None:
-        left_out = num_queries - len(self.queries)
-        if left_out:
-            message = "%s: %d of %d queries have no relevant document and are left out."
-            logger.warning(message, self.label, left_out, num_queries)
-        missing = self._judgements.num_missing
-        if missing:
-            total = sum(len(gains_of(self.relevant_docs[query])) for query in self.queries_ids)
-            counted = "count as missed (ignore_missing_docs=True drops them)"
-            what = "are left out" if self.ignore_missing_docs else counted
-            logger.warning(
-                "%s: %d of %d relevant documents are not in the corpus; they %s.", self.label, missing, total, what
-            )
+        self._found: dict[str, SearchResult] | None = None
+        self._hits: dict[str, Hits] = {}
+        self._each: dict[str, Tensor] = {}
 
     def __call__(
         self,
@@ -211,7 +207,7 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
                 raise ValueError(
                     f"{self.label}: {len(corpus_embeddings)} corpus_embeddings for {len(self.corpus)} documents."
                 )
-            order = torch.tensor(self._order, device=corpus_embeddings.device)
+            order = torch.tensor(self._data.order, device=corpus_embeddings.device)
             corpus_embeddings = take(corpus_embeddings, order)
         self._given = (corpus_model, corpus_embeddings)
         try:
@@ -237,57 +233,81 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
 
     # -- values ------------------------------------------------------------------------------------------------------
 
+    def scorer(self, model: Any) -> Scorer:
+        """The model behind the interface that tasks use.
+
+        Raises:
+            TypeError: When this task, or its `precision`, makes no sense for this kind of model.
+        """
+        scorer = super().scorer(model)
+        if self.precision is not None and scorer.kind != "dense":
+            raise TypeError(
+                f"{self.label}: precision={self.precision!r} is for dense embeddings, and {type(model).__name__} is a "
+                f"{scorer.kind} model."
+            )
+        return scorer
+
     def wants(self, scorer: Scorer) -> list[Wish]:
         """Queries, and the corpus block by block; nothing of the corpus when it is given or another model's."""
         queries = Wish(self.queries, self._query_options())
         if self._given != (None, None):
             return [queries]
-        return [queries, Wish(self._sorted_corpus, self._corpus_options(), streams=True)]
+        return [queries, Wish(self._data.sorted_corpus, self._corpus_options(), streams=True)]
+
+    def prepare_sizes(self, scorer: Scorer) -> None:
+        """Search in all sizes while the corpus passes once."""
+        forms = [Form(dim, self.precision) for dim in self.truncate_dims]
+        results = self._search().results(scorer, self.functions(scorer), forms)
+        for one, found in zip(self.at_sizes, results, strict=True):
+            one._found = found
 
     def score(self, scorer: Scorer) -> dict[str, float]:
         """Search every query in the corpus and measure the hits."""
-        depth = max([k for _, k in self.wanted() if k is not None] + [1])
-        if any(k is None for _, k in self.wanted()):
-            depth = len(self.corpus)
-        judged = self._judgements
-        present = judged.position >= 0
-        corpus_model, corpus_embeddings = self._given
-        corpus: Any = self._sorted_corpus if corpus_embeddings is None else corpus_embeddings
-        results = scorer.search(
-            self.queries,
-            corpus,
-            depth + self.ignore_identical_ids,
-            self.functions(scorer),
-            query_options=self._query_options(),
-            corpus_options=self._corpus_options(),
-            corpus_chunk_size=self.corpus_chunk_size,
-            track_ties=self.ties == "expected",
-            watch=(judged.query[present], judged.position[present]) if self.ties == "expected" else None,
-            **({} if corpus_model is None else {"corpus_model": corpus_model}),
-        )
-        each: dict[str, Tensor] = {}
-        self._hits = {}
-        for function, result in results.items():
-            hits = without_own(result.hits, self._own_positions(), depth) if self.ignore_identical_ids else result.hits
-            if self.write_predictions:
-                self._hits[function] = hits
-            per_query = measure(hits, result, judged, self.wanted(), ties=self.ties)
+        search, found = self._search(), self._found
+        self._found = None
+        if found is None:
+            [found] = search.results(scorer, self.functions(scorer), [Form(None, self.precision)])
+        self._each, self._hits = {}, {}
+        for function, result in found.items():
+            hits = search.looked_at(result)
+            per_query = measure(hits, result, self._data.judged, self.wanted(), self.conventions, self._pairs)
             if result.num_nonfinite:
                 warn_nonfinite(self.label, result.num_nonfinite, len(self.queries), "queries' scores")
                 per_query = {one: torch.full_like(values, math.nan) for one, values in per_query.items()}
             else:
-                warn_if_collapsed(self.label, hits, len(self.corpus))
-            each.update({key_of(function, one): values for one, values in per_query.items()})
-        self.keep(self.queries_ids, each)
-        return {key: float(values.mean()) for key, values in each.items()}
+                warn_if_collapsed(self.label, result.hits, len(self.corpus))
+            if self._output.is_wanted:
+                self._hits[function] = hits
+            self._each.update({key_of(function, one): values for one, values in per_query.items()})
+        self.keep(self.queries_ids, self._each)
+        return {key: float(values.mean()) for key, values in self._each.items()}
 
-    def write_extra(self, output_path: Path, scorer: Scorer) -> None:
-        """Write the hits as JSON lines: `query_id`, `query`, and `results` of `corpus_id` and `score`."""
-        for function, hits in self._hits.items():
-            stem = self.predictions_file.removesuffix(".jsonl")
-            path = output_path / self.file_name(f"{stem}_{function}.jsonl")
-            write_predictions(path, self.queries_ids, self.queries, self._sorted_ids, hits)
-        self._hits = {}
+    def _search(self) -> CorpusSearch:
+        return CorpusSearch(
+            self._data,
+            self._pairs,
+            self.conventions,
+            self.wanted(),
+            self._query_options(),
+            self._corpus_options(),
+            self.corpus_chunk_size,
+            *self._given,
+        )
+
+    def write_extra(self, output_path: Path, scorer: Scorer, epoch: float, steps: int) -> None:
+        """Write the hits of each function, and the worst queries, as far as they are asked for."""
+        if not self._output.is_wanted:
+            return
+        stem = self.predictions_file.removesuffix("predictions.jsonl")
+        key, function = self.primary_key(scorer), self.deciding_function(scorer)
+        values = dict(zip(self.queries_ids, self._each[key].tolist(), strict=True))
+        self._output.write(
+            lambda end: output_path / self.file_name(f"{stem}{end}"),
+            self._hits,
+            function,
+            Measured(self._named(key), values, epoch, steps),
+            self.name or "retrieval",
+        )
 
     def _table(self, embeddings: Any) -> Any:
         """Embeddings that were given, as the scorer takes them."""
@@ -299,19 +319,14 @@ class InformationRetrievalEvaluator(RetrievalMetrics):
     def _corpus_options(self) -> EncodeOptions:
         return self.options(task="document", prompt=self.corpus_prompt, prompt_name=self.corpus_prompt_name)
 
-    def _own_positions(self) -> Tensor:
-        """(Q,) position of the document with the query's own id; -2 where there is none."""
-        return torch.tensor([self._positions.get(query, -2) for query in self.queries_ids])
-
     def get_config_dict(self) -> dict[str, Any]:
         """Settings that the model card shows."""
-        names = ("truncate_dim", "query_prompt", "query_prompt_name", "corpus_prompt", "corpus_prompt_name")
+        names = (
+            "truncate_dim",
+            "precision",
+            "query_prompt",
+            "query_prompt_name",
+            "corpus_prompt",
+            "corpus_prompt_name",
+        )
         return {name: value for name in names if (value := getattr(self, name)) is not None}
-
-
-def _ascending(ids: Sequence[Any]) -> list[int]:
-    """Places of ids in their ascending order; ids of several types stand type by type."""
-    try:
-        return sorted(range(len(ids)), key=ids.__getitem__)
-    except TypeError:
-        return sorted(range(len(ids)), key=lambda place: (type(ids[place]).__name__, ids[place]))

@@ -95,6 +95,14 @@ class KeepsItems:
         return f"{self.name}_{key}" if self.name else key
 
 
+def joined_items(each: Sequence[ItemValues | None]) -> ItemValues | None:
+    """The values that several evaluators kept of the same items, side by side; None when they kept none."""
+    kept = [one for one in each if one is not None]
+    if not kept:
+        return None
+    return ItemValues(kept[0].ids, {key: column for one in kept for key, column in one.values.items()}, kept[0].raw)
+
+
 @contextmanager
 def logged_under(prefix: str) -> Iterator[None]:
     """Evaluators that run inside keep items under the keys that are logged.

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..encoding import Embeddings, encode_once
+from ..encoding.tables import truncated
 from ..kernels.sparse_rows import SparseRows
 from ..kernels.tables import pairwise
 from ..scorers import Scorer, Wish
@@ -36,6 +37,7 @@ class MSEEvaluator(Evaluator):
         write_csv: Whether a call with `output_path` appends to the CSV.
         truncate_dim: Leading dimensions to compare, of the teacher and of the student; None takes each model's own.
         keep_per_query: Whether to keep one value for each text; see `Evaluator`.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When there are no texts, the lengths differ, or there is no teacher; at a call, when teacher and
@@ -57,6 +59,7 @@ class MSEEvaluator(Evaluator):
         truncate_dim: int | None = None,
         *,
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             name=name,
@@ -65,6 +68,7 @@ class MSEEvaluator(Evaluator):
             write_csv=write_csv,
             truncate_dim=truncate_dim,
             keep_per_query=keep_per_query,
+            truncate_dims=truncate_dims,
         )
         check_equal_lengths(self.label, source_sentences=source_sentences, target_sentences=target_sentences)
         self.target_sentences = target_sentences
@@ -73,6 +77,12 @@ class MSEEvaluator(Evaluator):
         self.primary_metric = self._named("negative_mse")
         self._teacher_kind: str | None = None if teacher_model is None else self.scorer(teacher_model).kind
         self._teacher = embed_by_teacher(self, teacher_model, source_sentences)
+
+    def at_size(self, dim: int) -> Any:
+        """This evaluator for one size, with as much of the teacher's embeddings."""
+        made = super().at_size(dim)
+        made._teacher = Embeddings(truncated(self._teacher.table, dim), self._teacher.index)
+        return made
 
     @property
     def description(self) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..encoding import Embeddings
+from ..encoding.tables import truncated
 from ..scorers import Scorer, Wish
 from .base import Evaluator, warn_nonfinite
 from .mse import as_array, embed_by_teacher, squared_errors
@@ -36,6 +37,7 @@ class MSEEvaluatorFromDataFrame(Evaluator):
         write_csv: Whether a call with `output_path` appends to the CSV.
         truncate_dim: Leading dimensions to compare, of the teacher and of the student; None takes each model's own.
         keep_per_query: Whether to keep one value for each sentence; see `Evaluator`.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When there are no combinations, one has no sentences or names a language that a row lacks, or there
@@ -56,6 +58,7 @@ class MSEEvaluatorFromDataFrame(Evaluator):
         truncate_dim: int | None = None,
         *,
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             name=name,
@@ -63,6 +66,7 @@ class MSEEvaluatorFromDataFrame(Evaluator):
             write_csv=write_csv,
             truncate_dim=truncate_dim,
             keep_per_query=keep_per_query,
+            truncate_dims=truncate_dims,
         )
         self.combinations = [(source, target) for source, target in combinations]
         if not self.combinations:
@@ -73,6 +77,12 @@ class MSEEvaluatorFromDataFrame(Evaluator):
         self._errors: list[float] = []
         self._sources = [sentence for pair in self.combinations for sentence in self.data[pair][0]]
         self._teacher = embed_by_teacher(self, teacher_model, self._sources)
+
+    def at_size(self, dim: int) -> Any:
+        """This evaluator for one size, with as much of the teacher's embeddings."""
+        made = super().at_size(dim)
+        made._teacher = Embeddings(truncated(self._teacher.table, dim), self._teacher.index)
+        return made
 
     def _parallel(self, rows: list[Mapping[str, str | None]]) -> dict[tuple[str, str], tuple[list[str], list[str]]]:
         data = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ..scorers import Scorer
+from .dataset_rows import read_rows
 from .information_retrieval import InformationRetrievalEvaluator
 from .over_datasets import OverDatasets
 from .retrieval_metrics import RetrievalMetrics, key_of, metric_line
@@ -32,8 +32,6 @@ DATASET_NAMES: Mapping[str, str] = {
     "touche2020": "Touche2020",
 }
 """Names of the datasets as they stand in splits and metrics, by their short names."""
-
-_LOADERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 
 
 class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
@@ -65,6 +63,7 @@ class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
         corpus_prompts: Put before every document: one text, or one for each of `dataset_names`.
         write_predictions: Whether a call with `output_path` writes the hits of each dataset as JSON lines.
         keep_per_query: Whether to keep one value for each query of each dataset; see `Evaluator`.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When a dataset is unknown, given twice, without a prompt, or cannot be loaded.
@@ -94,6 +93,7 @@ class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
         write_predictions: bool = False,
         *,
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         settings: dict[str, Any] = {
             "mrr_at_k": mrr_at_k,
@@ -111,7 +111,7 @@ class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
         }
         size = self.size_setting(truncate_dim)
         suffix = "".join(f"_{value}" for value in size.values() if value)
-        super().__init__(name=f"NanoBEIR_{aggregate_key}{suffix}", **settings)
+        super().__init__(name=f"NanoBEIR_{aggregate_key}{suffix}", truncate_dims=truncate_dims, **settings)
         self.dataset_names = list(DATASET_NAMES) if dataset_names is None else list(dataset_names)
         self.dataset_id = dataset_id
         self.aggregate_fn = aggregate_fn
@@ -135,6 +135,12 @@ class NanoBEIREvaluator(OverDatasets, RetrievalMetrics):
     def size_setting(self, truncate_dim: int | None) -> dict[str, int | None]:
         """The setting that limits the size of embeddings, which the names tell; asked while this is made."""
         return {"truncate_dim": truncate_dim}
+
+    def at_size(self, dim: int) -> Any:
+        """This evaluator, and that of each dataset, for one size."""
+        made = super().at_size(dim)
+        made.evaluators = [one.at_size(dim) for one in self.evaluators]
+        return made
 
     def title(self, when: str) -> str:
         """The line logged before it runs."""
@@ -210,35 +216,3 @@ def read_judgements(dataset_id: str, split: str) -> dict[Any, list[Any]]:
             ids = row["corpus-id"] if isinstance(row["corpus-id"], list) else [row["corpus-id"]]
             found.setdefault(row["query-id"], {}).update(dict.fromkeys(ids))
     return {query: list(ids) for query, ids in found.items()}
-
-
-def read_rows(dataset_id: str, subset: str, split: str, columns: Sequence[str]) -> Any:
-    """The rows of one split of one subset, with at least the given columns.
-
-    Raises:
-        ValueError: When they cannot be loaded, or lack a column.
-    """
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise ImportError("NanoBEIREvaluator loads its data with datasets: pip install datasets") from error
-    files = sorted(path for path in Path(dataset_id, subset).glob(f"{split}*") if _is_of(path, split))
-    try:
-        if files:
-            loader = _LOADERS[files[0].suffix]
-            rows = load_dataset(loader, data_files={split: [str(path) for path in files]}, split=split)
-        else:
-            rows = load_dataset(dataset_id, subset, split=split)
-    except Exception as error:
-        raise ValueError(f"Could not load subset '{subset}' split '{split}' from dataset '{dataset_id}'.") from error
-    missing = [column for column in columns if column not in rows.column_names]
-    if missing:
-        raise ValueError(
-            f"Subset '{subset}' split '{split}' from dataset '{dataset_id}' is missing required columns: {missing}."
-        )
-    return rows
-
-
-def _is_of(path: Path, split: str) -> bool:
-    """Whether a file holds a split or a part of it: NanoNQ.jsonl, NanoNQ-0-of-1.parquet, but not NanoNQ2.jsonl."""
-    return path.suffix in _LOADERS and path.name.removeprefix(split)[0] in ".-"

@@ -41,6 +41,8 @@ class OverDatasets(Evaluator):
         Raises:
             TypeError: When the model is of another kind.
         """
+        if self.truncate_dims:
+            return super().metric_names(model)
         names = [name for evaluator in self.evaluators for name in evaluator.metric_names(model)]
         return [*names, *super().metric_names(model)]
 
@@ -63,6 +65,8 @@ class OverDatasets(Evaluator):
         """
         self._call = (output_path, epoch, steps)
         aggregates = super().__call__(model, output_path, epoch, steps)
+        if self.truncate_dims:
+            return aggregates
         return {**self._per_dataset, **aggregates}
 
     def score(self, scorer: Scorer) -> dict[str, float]:

@@ -45,6 +45,7 @@ class ParaphraseMiningEvaluator(Evaluator):
         name: Put before every metric.
         write_csv: Whether a call with `output_path` appends to the CSV.
         truncate_dim: Leading dimensions of the embeddings to use.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When no duplicate is among the texts, or a limit is below 1.
@@ -67,6 +68,8 @@ class ParaphraseMiningEvaluator(Evaluator):
         name: str = "",
         write_csv: bool = True,
         truncate_dim: int | None = None,
+        *,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             name=name,
@@ -74,6 +77,7 @@ class ParaphraseMiningEvaluator(Evaluator):
             show_progress_bar=show_progress_bar,
             write_csv=write_csv,
             truncate_dim=truncate_dim,
+            truncate_dims=truncate_dims,
         )
         limits = {
             "query_chunk_size": query_chunk_size,

@@ -62,6 +62,7 @@ class RerankingEvaluator(Evaluator):
         mrr_at_k: Deprecated name of `at_k`.
         measures: More measures by name, such as "precision@5" or "rprec"; see `measures.Measure`.
         keep_per_query: Whether to keep one value for each sample; see `Evaluator`.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When no sample is left, a sample lacks a key, or an option is not one of those allowed.
@@ -85,6 +86,7 @@ class RerankingEvaluator(Evaluator):
         *,
         measures: Sequence[str | Measure] = (),
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             name=name,
@@ -93,6 +95,7 @@ class RerankingEvaluator(Evaluator):
             write_csv=write_csv,
             truncate_dim=truncate_dim,
             keep_per_query=keep_per_query,
+            truncate_dims=truncate_dims,
         )
         if mrr_at_k is not None:
             logger.warning("%s: mrr_at_k is deprecated, use at_k=%d instead.", self.label, mrr_at_k)

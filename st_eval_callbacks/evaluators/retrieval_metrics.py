@@ -12,10 +12,8 @@ from torch import Tensor
 from ..measures import Measure
 from ..scorers import Scorer
 from .base import Evaluator
+from .conventions import Wanted
 from .inputs import check_similarity_names
-
-Wanted = tuple[str, int | None]
-"""A measure and its cutoff; None for the whole list."""
 
 _HEADERS = {
     "accuracy": "Accuracy",
@@ -118,6 +116,13 @@ class RetrievalMetrics(Evaluator):
             values = {name: metrics[key_of(name, deciding)] for name in names}
             self._main_function = max(names, key=lambda name: -math.inf if math.isnan(values[name]) else values[name])
         return key_of(self._main_function or names[0], deciding)
+
+    def deciding_function(self, scorer: Scorer) -> str:
+        """The similarity function of the metric that decides."""
+        names = sorted(self.functions(scorer))
+        return (
+            self.main_score_function.value if self.main_score_function is not None else self._main_function or names[0]
+        )
 
     def column_order(self) -> list[Wanted]:
         """The measures in sentence-transformers' order of columns, then those of `measures`."""

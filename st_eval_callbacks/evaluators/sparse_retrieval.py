@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from sentence_transformers import util
@@ -64,11 +64,7 @@ class SparseInformationRetrievalEvaluator(_SearchSparsity, InformationRetrievalE
         corpus_prompt: Put before every document.
         corpus_prompt_name: Name of one of the model's prompts for documents.
         write_predictions: Whether a call with `output_path` writes the hits as JSON lines, one file a function.
-        measures: See `InformationRetrievalEvaluator`.
-        ties: See `InformationRetrievalEvaluator`.
-        ignore_identical_ids: See `InformationRetrievalEvaluator`.
-        ignore_missing_docs: See `InformationRetrievalEvaluator`.
-        keep_per_query: Whether to keep one value for each query; see `Evaluator`.
+        **settings: What `InformationRetrievalEvaluator` takes beyond these, by name; nothing about sizes or precision.
 
     Attributes:
         usage: How queries and documents used the vocabulary in the last evaluation; None before the first.
@@ -97,12 +93,7 @@ class SparseInformationRetrievalEvaluator(_SearchSparsity, InformationRetrievalE
         corpus_prompt: str | None = None,
         corpus_prompt_name: str | None = None,
         write_predictions: bool = False,
-        *,
-        measures: Sequence[str | Measure] = (),
-        ties: Literal["id", "expected"] = "id",
-        ignore_identical_ids: bool = False,
-        ignore_missing_docs: bool = False,
-        keep_per_query: bool = False,
+        **settings: Any,
     ) -> None:
         super().__init__(
             queries,
@@ -126,11 +117,7 @@ class SparseInformationRetrievalEvaluator(_SearchSparsity, InformationRetrievalE
             corpus_prompt=corpus_prompt,
             corpus_prompt_name=corpus_prompt_name,
             write_predictions=write_predictions,
-            measures=measures,
-            ties=ties,
-            ignore_identical_ids=ignore_identical_ids,
-            ignore_missing_docs=ignore_missing_docs,
-            keep_per_query=keep_per_query,
+            **settings,
         )
         self.usage: tuple[Usage, Usage] | None = None
 

@@ -16,12 +16,34 @@ logger = logging.getLogger(__name__)
 
 
 def inner_evaluators(evaluator: Any) -> list[BaseEvaluator]:
-    """An evaluator and all those inside it."""
-    inner = getattr(evaluator, "evaluators", ())
+    """An evaluator and all those inside it, those of its sizes among them."""
     found = [evaluator]
-    for one in inner.values() if isinstance(inner, Mapping) else inner:
+    for one in getattr(evaluator, "at_sizes", ()) or _parts(evaluator):
         found += inner_evaluators(one)
     return found
+
+
+def parts_of(evaluator: Any) -> list[BaseEvaluator]:
+    """The evaluators of its sizes, or those that a sequence runs, down to those that are neither; without itself."""
+    is_sequence = isinstance(evaluator, BaseSequentialEvaluator)
+    parts = getattr(evaluator, "at_sizes", ()) or (_parts(evaluator) if is_sequence else ())
+    found: list[BaseEvaluator] = []
+    for one in parts:
+        found += parts_of(one) or [one]
+    return found
+
+
+def _asking(evaluator: Any) -> list[BaseEvaluator]:
+    """An evaluator and those inside it that say what they want; all sizes of one want the same."""
+    found = [evaluator]
+    for one in _parts(evaluator):
+        found += _asking(one)
+    return found
+
+
+def _parts(evaluator: Any) -> list[Any]:
+    inner = getattr(evaluator, "evaluators", ())
+    return list(inner.values() if isinstance(inner, Mapping) else inner)
 
 
 def runs_together(evaluator: Any) -> bool:
@@ -57,7 +79,7 @@ def encode_together(
     scorer = None
     for place, evaluator in enumerate(evaluators):
         counts[place] = 0
-        for one in inner_evaluators(evaluator):
+        for one in _asking(evaluator):
             ask = getattr(one, "wants", None)
             if not callable(ask):
                 continue

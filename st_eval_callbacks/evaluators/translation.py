@@ -41,6 +41,7 @@ class TranslationEvaluator(Evaluator):
         write_csv: Whether a call with `output_path` appends to the CSV.
         truncate_dim: Leading dimensions of the embeddings to use.
         keep_per_query: Whether to keep one value for each sentence; see `Evaluator`.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When there are no sentences or the lists differ in length.
@@ -61,6 +62,7 @@ class TranslationEvaluator(Evaluator):
         truncate_dim: int | None = None,
         *,
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             name=name,
@@ -69,6 +71,7 @@ class TranslationEvaluator(Evaluator):
             write_csv=write_csv,
             truncate_dim=truncate_dim,
             keep_per_query=keep_per_query,
+            truncate_dims=truncate_dims,
         )
         check_equal_lengths(self.label, source_sentences=source_sentences, target_sentences=target_sentences)
         self.source_sentences = list(source_sentences)

@@ -42,6 +42,7 @@ class TripletEvaluator(Evaluator):
             own on every call anew.
         main_distance_function: Deprecated name of `main_similarity_function`.
         keep_per_query: Whether to keep one value for each triplet; see `Evaluator`.
+        truncate_dims: Several sizes to measure from one encoding, such as [384, 128]; see `Evaluator`.
 
     Raises:
         ValueError: When there are no triplets, the lengths differ, a name is unknown, or a margin is not finite.
@@ -66,6 +67,7 @@ class TripletEvaluator(Evaluator):
         main_distance_function: str | SimilarityFunction | None = _NOT_GIVEN,
         *,
         keep_per_query: bool = False,
+        truncate_dims: Sequence[int] | None = None,
     ) -> None:
         super().__init__(
             name=name,
@@ -74,6 +76,7 @@ class TripletEvaluator(Evaluator):
             write_csv=write_csv,
             truncate_dim=truncate_dim,
             keep_per_query=keep_per_query,
+            truncate_dims=truncate_dims,
         )
         check_equal_lengths(self.label, anchors=anchors, positives=positives, negatives=negatives)
         self.anchors = anchors

@@ -71,16 +71,19 @@ class Run:
         return next((one for one in self.info.evaluators if metric in one.metrics), None)
 
     def shown_metrics(self, evaluator: EvaluatorInfo) -> list[str]:
-        """What is shown of an evaluator: its primary metric, and the deciding one where it measures that."""
+        """What is shown of an evaluator: its primary metric, those of its parts, and the deciding one if it is its."""
         deciding = self.info.deciding_metric
-        names = [evaluator.primary_metric, deciding if deciding in evaluator.metrics else None]
+        names = [evaluator.primary_metric, *evaluator.parts, deciding if deciding in evaluator.metrics else None]
         return list(dict.fromkeys(name for name in names if name is not None))
 
     def greater_is_better(self, metric: str) -> bool:
         """Whether higher values of a metric are better: by the run, by its evaluator, else by its name."""
         if metric == self.info.deciding_metric:
             return self.info.greater_is_better
-        primaries = {one.primary_metric: one.greater_is_better for one in self.info.evaluators}
+        primaries: dict[str | None, bool] = {}
+        for one in self.info.evaluators:
+            primaries.update(one.parts)
+            primaries[one.primary_metric] = one.greater_is_better
         return primaries.get(metric, not metric.endswith("loss"))
 
     def best_of(self, metric: str) -> EvalRecord | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..history import RUN_FILE, History
@@ -23,6 +23,8 @@ class EvaluatorInfo:
         greater_is_better: Whether higher values of that are better.
         metrics: Log keys without "eval_", as far as known.
         tables: File names of the tables it appends to, inside `eval/`.
+        parts: Primary metrics of its sizes, or of the evaluators it runs one after another, and whether higher values
+            of each are better.
     """
 
     name: str
@@ -31,6 +33,7 @@ class EvaluatorInfo:
     greater_is_better: bool
     metrics: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    parts: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ VALUES = [
     "kinds_of_model",
     "long_corpora",
     "streams_then_pairs",
+    "sizes_and_bits",
     "mining_settings",
     "custom_functions",
     "label_accuracy",

@@ -246,6 +246,23 @@ def long_corpora(folder: Path) -> Any:
     return found
 
 
+def sizes_and_bits(folder: Path) -> Any:
+    """Several sizes and precisions of corpora that stream, unjudged documents left out, and samples."""
+    each = [
+        retrieval(6, 50, "sizes", corpus_chunk_size=4, truncate_dims=[12, 5]),
+        retrieval(6, 50, "int8", precision="int8", truncate_dims=[16, 7]),
+        retrieval(9, 41, "bits", precision="binary", score_functions={"cosine": "cosine", "l1": "manhattan"}),
+        retrieval(4, 30, "judged", ignore_unjudged=True, measures=["bpref", "judged@5"]),
+        retrieval(9, 41, "few", max_queries=4, max_corpus=20, seed=3),
+        evaluators.TripletEvaluator(sentences(7, 1), sentences(7, 2), sentences(7, 3), name="t", truncate_dims=[9, 4]),
+    ]
+    found = {}
+    with small_blocks():
+        for name, chosen in {"lone": each[:1], "all": each}.items():
+            found.update({f"{name}_{key}": value for key, value in measured(chosen, models()["plain"]).items()})
+    return found
+
+
 def streams_then_pairs(folder: Path) -> Any:
     """Texts that processes kept of their parts of corpora are asked for by all in a later event."""
     model, streamed = models()["apart"], [retrieval(3, 40, name) for name in ("one", "two")]
