@@ -65,12 +65,15 @@ def run_text(info: RunInfo, history: History, names: Sequence[str] | None = None
         JSON text; undefined values are null.
     """
     places = {f"eval_{name}": place for place, name in enumerate(history.metric_names() if names is None else names)}
-    log = []
+    lines = []
     for record in history:
         entry = sorted(record.log_entry().items(), key=lambda item: places.get(item[0], len(places)))
         values = {key: value if math.isfinite(value) else None for key, value in entry}
-        log.append({"epoch": record.epoch, "step": record.step, **values})
-    return json.dumps({**asdict(info), "log_history": log}, indent=1, allow_nan=False) + "\n"
+        # A line an entry: readable, and many times as fast to write as one a value.
+        lines.append(json.dumps({"epoch": record.epoch, "step": record.step, **values}, allow_nan=False))
+    head = json.dumps(asdict(info), indent=1, allow_nan=False).removesuffix("\n}")
+    log = ",\n  ".join(lines)
+    return f'{head},\n "log_history": [\n  {log}\n ]\n}}\n'
 
 
 def write_run(folder: Path, info: RunInfo, history: History, names: Sequence[str] | None = None) -> Path:
