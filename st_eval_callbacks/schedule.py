@@ -151,7 +151,8 @@ class Interval:
 
 
 def _decimal(value: Fraction) -> str:
-    with localcontext(prec=60):
+    with localcontext() as context:
+        context.prec = 60
         return format((Decimal(value.numerator) / Decimal(value.denominator)).normalize(), "f")
 
 
