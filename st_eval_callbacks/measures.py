@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from .kernels.formulas import MEASURES, checked_cutoffs
@@ -113,6 +113,19 @@ r_cap@k, mrr, ndcg, ndcg_exp, map, rprec, bpref, judged@k, hole@k; all but rprec
     def __ge__(self, other: object) -> bool:
         """Whether it sorts after another measure or equals it."""
         return self._order() >= other._order() if isinstance(other, Measure) else NotImplemented
+
+
+def read_measures(measures: str | Iterable[str | tuple[str, int | None]]) -> list[Measure]:
+    """Measures of their names, or of pairs of name and cutoff; one name alone stands for a list of it.
+
+    Raises:
+        ValueError: As `Measure` and `Measure.parse`.
+
+    >>> [str(measure) for measure in read_measures(["P@5", ("ndcg", 10)])], str(read_measures("map")[0])
+    (['precision@5', 'ndcg@10'], 'map')
+    """
+    each = [measures] if isinstance(measures, str) else measures
+    return [Measure.parse(one) if isinstance(one, str) else Measure(*one) for one in each]
 
 
 def _allowed() -> str:

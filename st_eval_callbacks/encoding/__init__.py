@@ -1,5 +1,6 @@
 """Texts to embeddings: distinct, ordered, batched, cached, sliced; training stays untouched."""
 
+from .fallback import whole
 from .numbering import key_of
 from .options import Embeddings, EncodeOptions
 from .predictions import PredictOptions
@@ -18,4 +19,5 @@ __all__ = [
     "key_of",
     "session",
     "untouched",
+    "whole",
 ]

@@ -60,7 +60,7 @@ def encode_by_model(model: Any, inputs: Sequence[Any], options: EncodeOptions) -
     for name in ("batch_size", "prompt", "prompt_name"):
         if getattr(options, name) is not None:
             arguments[name] = getattr(options, name)
-    with _whole(model):
+    with whole(model):
         result = method(list(inputs), **accepted(method, arguments))
     embeddings = as_tensor(result)
     if embeddings.ndim != 2 or len(embeddings) != len(inputs):
@@ -71,7 +71,7 @@ def encode_by_model(model: Any, inputs: Sequence[Any], options: EncodeOptions) -
     return embeddings
 
 
-def _whole(model: Any) -> AbstractContextManager[Any]:
+def whole(model: Any) -> AbstractContextManager[Any]:
     """Embeddings of full width inside, where the model has a `truncate_dim` of its own."""
     truncate = getattr(model, "truncate_embeddings", None)
     if getattr(model, "truncate_dim", None) is None or not callable(truncate):

@@ -132,7 +132,7 @@ class Evaluator(HasSizes, KeepsItems, BaseEvaluator):
         """How texts are encoded: the evaluator's settings, and what is given here."""
         settings: dict[str, Any] = {
             "batch_size": None if self.batch_size == self.default_batch_size else self.batch_size,
-            "truncate_dim": self.truncate_dim,
+            "truncate_dim": max(self.truncate_dims, default=self.truncate_dim),
             "show_progress_bar": self.show_progress_bar,
         }
         return EncodeOptions(**{**settings, **given})

@@ -13,6 +13,8 @@ Wanted = tuple[str, int | None]
 GAINS = ("linear", "exponential")
 TIES = ("id", "expected")
 FORMATS = ("jsonl", "trec")
+# Sums over as many documents as fit into memory stay finite in float64.
+_MOST_LINEAR, _MOST_EXPONENTIAL = 1e290, 960
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,20 @@ class Conventions:
         """The measure that is computed for one that is asked for."""
         name, cutoff = measure
         return ("ndcg_exp", cutoff) if name == "ndcg" and self.gain == "exponential" else measure
+
+    def check_gain(self, label: str, wanted: Sequence[Wanted], largest: float) -> None:
+        """Refuse gains whose sum would overflow.
+
+        Raises:
+            ValueError: Says what is allowed.
+        """
+        exponential = any(self.computed(one)[0] == "ndcg_exp" for one in wanted)
+        most = _MOST_EXPONENTIAL if exponential else _MOST_LINEAR
+        if largest > most:
+            kind = "exponential" if exponential else "linear"
+            raise ValueError(
+                f"{label}: a document has the gain {largest:g}; with {kind} gain at most {most:g} is allowed."
+            )
 
     def check(self, label: str, wanted: Sequence[Wanted]) -> None:
         """Refuse measures that have no mean over the orders of tied documents.

@@ -15,7 +15,7 @@ from ..kernels.pairwise import pairwise
 from ..kernels.quantise import Precision, check_precision
 from ..scorers import Scorer, Wish
 from .base import Evaluator, maximum, warn_nonfinite, warn_undefined
-from .inputs import check_equal_lengths, check_similarity_names
+from .inputs import check_dense_precision, check_equal_lengths, check_similarity_names
 
 
 class EmbeddingSimilarityEvaluator(Evaluator):
@@ -109,11 +109,7 @@ class EmbeddingSimilarityEvaluator(Evaluator):
             TypeError: When this task, or its `precision`, makes no sense for this kind of model.
         """
         scorer = super().scorer(model)
-        if self.precision is not None and scorer.kind != "dense":
-            raise TypeError(
-                f"{self.label}: precision={self.precision!r} is for dense embeddings, and {type(model).__name__} is a "
-                f"{scorer.kind} model."
-            )
+        check_dense_precision(self.label, self.precision, scorer)
         return scorer
 
     def metric_keys(self, scorer: Scorer) -> list[str]:

@@ -22,6 +22,7 @@ from .base import warn_nonfinite
 from .conventions import Conventions, checked_formats
 from .corpus_search import CorpusSearch
 from .hits import measure, warn_if_collapsed
+from .inputs import check_dense_precision
 from .judgements import JudgedPairs, RelevantDocs
 from .retrieval_files import FromFiles
 from .retrieval_metrics import RetrievalMetrics, key_of, metric_line
@@ -164,12 +165,14 @@ class InformationRetrievalEvaluator(FromFiles, RetrievalMetrics):
         self.predictions_file = f"{stem}_predictions.jsonl"
         subset = Subset(max_queries, max_corpus, seed)
         self._data = RetrievalSet.read(self.label, queries, corpus, relevant_docs, self.conventions, subset)
+        self.conventions.check_gain(self.label, self.wanted(), self._data.judged.largest_gain)
         self.queries_ids, self.queries = self._data.query_ids, self._data.queries
         self.corpus_ids, self.corpus = self._data.corpus_ids, self._data.corpus
         self._pairs: JudgedPairs | None = None
         if ignore_unjudged or any(MEASURES[measure].needs_judged for measure, _ in self.wanted()):
             self._pairs = JudgedPairs.read(relevant_docs, self.queries_ids, self._data.positions, self.conventions)
-        self._output = RetrievalOutput(self._data, relevant_docs, checked_formats(write_predictions), num_worst)
+        formats = checked_formats(write_predictions)
+        self._output = RetrievalOutput(self._data, relevant_docs, self.conventions, formats, num_worst)
         self._given: tuple[Any, Any] = (None, None)
         self._found: dict[str, SearchResult] | None = None
         self._hits: dict[str, Hits] = {}
@@ -240,11 +243,7 @@ class InformationRetrievalEvaluator(FromFiles, RetrievalMetrics):
             TypeError: When this task, or its `precision`, makes no sense for this kind of model.
         """
         scorer = super().scorer(model)
-        if self.precision is not None and scorer.kind != "dense":
-            raise TypeError(
-                f"{self.label}: precision={self.precision!r} is for dense embeddings, and {type(model).__name__} is a "
-                f"{scorer.kind} model."
-            )
+        check_dense_precision(self.label, self.precision, scorer)
         return scorer
 
     def wants(self, scorer: Scorer) -> list[Wish]:
@@ -305,12 +304,14 @@ class InformationRetrievalEvaluator(FromFiles, RetrievalMetrics):
             lambda end: output_path / self.file_name(f"{stem}{end}"),
             self._hits,
             function,
-            Measured(self._named(key), values, epoch, steps),
+            Measured(self.logged_key(key), values, epoch, steps),
             self.name or "retrieval",
         )
 
     def _table(self, embeddings: Any) -> Any:
         """Embeddings that were given, as the scorer takes them."""
+        if isinstance(embeddings, (list, tuple)) and embeddings:
+            return torch.stack([torch.as_tensor(one) for one in embeddings])
         return torch.as_tensor(embeddings)
 
     def _query_options(self) -> EncodeOptions:

@@ -22,6 +22,19 @@ def check_equal_lengths(label: str, **columns: Sized) -> None:
         raise ValueError(f"{label}: there is nothing to evaluate, {' and '.join(lengths)} are empty.")
 
 
+def check_dense_precision(label: str, precision: str | None, scorer: Any) -> None:
+    """Refuse to quantise embeddings that are not dense.
+
+    Raises:
+        TypeError: Names the model and its kind.
+    """
+    if precision is not None and scorer.kind != "dense":
+        raise TypeError(
+            f"{label}: precision={precision!r} is for dense embeddings, and {type(scorer.model).__name__} is a "
+            f"{scorer.kind} model."
+        )
+
+
 def check_similarity_names(label: str, names: Sequence[Any], allowed: Sequence[str] = SIMILARITY_NAMES) -> list[str]:
     """Read names of similarity functions; one given twice counts once.
 

@@ -52,12 +52,12 @@ class KeepsItems:
         if not self.keep_per_query:
             return
         each = [{key: _numbers(column, len(ids)) for key, column in (given or {}).items()} for given in (values, raw)]
-        named = {with_prefix(_PREFIX.get(), self._named(key)): column for key, column in each[0].items()}
+        named = {self.logged_key(key): column for key, column in each[0].items()}
         self.per_query = ItemValues(list(ids), named, each[1])
 
     def settle_items(self, metrics: Mapping[str, float]) -> None:
         """Where a metric (by its key without the name) is NaN, so is the value of each item."""
-        undefined = {with_prefix(_PREFIX.get(), self._named(key)) for key, value in metrics.items() if value != value}
+        undefined = {self.logged_key(key) for key, value in metrics.items() if value != value}
         if self.per_query is not None and undefined:
             nothing = [math.nan] * len(self.per_query.ids)
             values = {key: nothing if key in undefined else one for key, one in self.per_query.values.items()}
@@ -90,6 +90,10 @@ class KeepsItems:
     def file_name(self, own: str) -> str:
         """The same for the prefix that keys are logged under now, as a file name that stays in its folder."""
         return safe_name(self.file_logged_under(_PREFIX.get(), own))
+
+    def logged_key(self, key: str) -> str:
+        """The key in the log (without "eval_") of a metric, given its key without the name."""
+        return with_prefix(_PREFIX.get(), self._named(key))
 
     def _named(self, key: str) -> str:
         return f"{self.name}_{key}" if self.name else key

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,12 +22,14 @@ def judged_of(relevant: Collection[str] | Mapping[str, float]) -> dict[str, floa
     """Gain by document id of all that was judged; a set or list gives every document the gain 1.
 
     Raises:
-        TypeError: For a single id, whose letters would be taken for ids.
+        TypeError: For a single id, whose letters would be taken for ids, and for what is no collection.
+        ValueError: When a gain is not a finite number.
     """
-    if isinstance(relevant, str):
-        raise TypeError(f"relevant_docs: {relevant!r} is a single id; give a set of ids, or {{id: gain}}.")
-    pairs = relevant.items() if isinstance(relevant, Mapping) else ((doc, 1.0) for doc in relevant)
-    return {doc: float(gain) for doc, gain in pairs}
+    if isinstance(relevant, str) or not isinstance(relevant, Iterable):
+        raise TypeError(f"relevant_docs: {relevant!r} is a single id or none; give a set of ids, or {{id: gain}}.")
+    if not isinstance(relevant, Mapping):
+        return dict.fromkeys(relevant, 1.0)
+    return {doc: _finite(doc, gain) for doc, gain in relevant.items()}
 
 
 def gains_of(relevant: Collection[str] | Mapping[str, float]) -> dict[str, float]:
@@ -82,6 +85,7 @@ class JudgedPairs:
             judged=relevance_of(positions, self.query, self.position) > 0,
             unknown=(positions >= 0) & ~torch.isin(positions, self.known),
             num_nonrelevant=self.num_nonrelevant,
+            num_hits=(positions >= 0).sum(dim=1),
         )
 
 
@@ -164,6 +168,11 @@ class Judgements:
         return self.query[inside], self.position[inside]
 
     @property
+    def largest_gain(self) -> float:
+        """The largest gain."""
+        return float(self.gains.max())
+
+    @property
     def is_relevant(self) -> Tensor:
         """(R,) bool: whether the document counts as relevant where grades do not matter."""
         return self.gains > 0 if self.relevance_threshold is None else self.gains >= self.relevance_threshold
@@ -172,6 +181,18 @@ class Judgements:
         """Sum values of pairs (R,) for each query (Q,), as float64."""
         total = torch.zeros(len(self.num_relevant), dtype=torch.float64)
         return total.index_add_(0, self.query, values.double())
+
+
+def _finite(doc: object, gain: Any) -> float:
+    try:
+        value = float(gain)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(
+            f"relevant_docs: the gain of {doc!r} is {gain!r}; a finite number is needed, 0 or below for none."
+        )
+    return value
 
 
 def _ideal(gains: Tensor, counts: Sequence[int]) -> Tensor:

@@ -212,7 +212,8 @@ def read_judgements(dataset_id: str, split: str) -> dict[Any, list[Any]]:
     """The ids of the relevant documents of each query, in the order of the judgements, each once."""
     found: dict[Any, dict[Any, None]] = {}
     for row in read_rows(dataset_id, "qrels", split, ["query-id", "corpus-id"]):
-        if row.get("score", 1) > 0:
+        score = row.get("score")
+        if score is None or score > 0:
             ids = row["corpus-id"] if isinstance(row["corpus-id"], list) else [row["corpus-id"]]
             found.setdefault(row["query-id"], {}).update(dict.fromkeys(ids))
     return {query: list(ids) for query, ids in found.items()}

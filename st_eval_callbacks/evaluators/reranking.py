@@ -17,7 +17,7 @@ from ..kernels.expected import expected_ranking_metrics
 from ..kernels.segments import segment_metrics
 from ..kernels.similarity import widen
 from ..kernels.sparse_rows import SparseRows
-from ..measures import Measure
+from ..measures import Measure, read_measures
 from ..scorers import Scorer, Similarity, Wish
 from .base import Evaluator, warn_nonfinite
 from .inputs import check_similarity_names, sample_ids
@@ -106,7 +106,7 @@ class RerankingEvaluator(Evaluator):
         self.similarity_fct = similarity_fct
         self.use_batched_encoding = use_batched_encoding
         self._function = self._known_function(similarity_fct)
-        self.measures = [Measure.parse(measure) if isinstance(measure, str) else measure for measure in measures]
+        self.measures = read_measures(measures)
         self.samples, self._ids = self._complete(
             list(samples.values()) if isinstance(samples, Mapping) else list(samples), sample_ids(samples)
         )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from .dataset_rows import read_rows
+from .text_files import existing, first_name, gain_of, is_number, is_there, json_lines, needed, opened, text_of
 
 Gains = dict[str, dict[str, float]]
+
+_COLUMNS = {"corpus": ["_id", "text"], "queries": ["_id", "text"], "qrels": ["query-id", "corpus-id"]}
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ def read_beir(folder: str | Path, split: str = "test", *, with_title: bool = Tru
     """
     root = Path(folder)
     corpus = {}
-    for place, row in _json_lines(_existing(root / "corpus.jsonl")):
+    for place, row in json_lines(existing(root / "corpus.jsonl")):
         title = row.get("title") or "" if with_title else ""
-        corpus[_text(row, "_id", place)] = f"{title} {_text(row, 'text', place)}".strip()
+        corpus[text_of(row, "_id", place)] = f"{title} {text_of(row, 'text', place)}".strip()
     queries = {
-        _text(row, "_id", place): _text(row, "text", place) for place, row in _json_lines(root / "queries.jsonl")
+        text_of(row, "_id", place): text_of(row, "text", place) for place, row in json_lines(root / "queries.jsonl")
     }
     path = root / "qrels" / f"{split}.tsv"
-    if not _there(path):
+    if not is_there(path):
         splits = sorted({one.name.partition(".")[0] for one in (root / "qrels").glob("*.tsv*")})
         raise FileNotFoundError(f"{path} is missing; there are judgements of the splits {splits}.")
     return RetrievalData.of(queries, corpus, _read_tsv_judgements(path), str(root))
@@ -100,14 +100,14 @@ def read_trec(corpus: str | Path, queries: str | Path, qrels: str | Path) -> Ret
 def read_qrels(path: str | Path) -> Gains:
     """Read judgements as TREC writes them; see `read_trec`."""
     found: Gains = {}
-    with _opened(_existing(Path(path))) as stream:
+    with opened(existing(Path(path))) as stream:
         for number, line in enumerate(stream, start=1):
             parts = line.split()
             if not parts:
                 continue
             if len(parts) != 4:
                 raise ValueError(f"{path}, line {number}: four words are needed (query, 0, document, gain): {line!r}.")
-            found.setdefault(parts[0], {})[parts[2]] = max(_gain(parts[3], f"{path}, line {number}"), 0.0)
+            found.setdefault(parts[0], {})[parts[2]] = max(gain_of(parts[3], f"{path}, line {number}"), 0.0)
     return found
 
 
@@ -115,132 +115,96 @@ def read_datasets(source: str | Path | Mapping[str, Any], split: str = "train") 
     """Read a data set in NanoBEIR's layout.
 
     Args:
-        source: A dataset of the Hugging Face Hub, a local folder, or the three as `datasets.Dataset` or lists of dicts
-            by name: "corpus" (`_id`, `text`), "queries" (`_id`, `text`) and "qrels" (`query-id`, `corpus-id`: one id
-            or a list, perhaps `score`). A document's `title` stands in front of its text.
-        split: Split of each of the three; unused when they are given.
+        source: A dataset of the Hugging Face Hub, a local folder, or the three as `datasets.Dataset` (or a dictionary
+            of them by split) or lists of dicts by name: "corpus" (`_id`, `text`), "queries" (`_id`, `text`) and
+            "qrels" (`query-id`, `corpus-id`: one id or a list, perhaps `score`). A document's `title` stands in front
+            of its text.
+        split: Split of each of the three; unused where they are given without splits.
 
     Returns:
-        The data. Empty texts are left out, as sentence-transformers does.
+        The data. Empty texts are left out, as sentence-transformers does; ids become text, as in files.
 
     Raises:
         ValueError: When one of the three is missing, cannot be loaded, or lacks a column.
     """
+    where = "these data" if isinstance(source, Mapping) else str(source)
     if isinstance(source, Mapping):
-        missing = [name for name in ("corpus", "queries", "qrels") if name not in source]
+        missing = [name for name in _COLUMNS if name not in source]
         if missing:
             raise ValueError(f"the data lack {', '.join(missing)}: given are {', '.join(map(str, source))}.")
-        rows = dict(source)
+        tables = {name: _of_split(source[name], name, split) for name in _COLUMNS}
     else:
-        rows = {
-            name: read_rows(str(source), name, split, columns)
-            for name, columns in {
-                "corpus": ["_id", "text"],
-                "queries": ["_id", "text"],
-                "qrels": ["query-id", "corpus-id"],
-            }.items()
-        }
-    corpus = {row["_id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in rows["corpus"] if row["text"]}
-    queries = {row["_id"]: row["text"] for row in rows["queries"] if row["text"]}
+        tables = {name: read_rows(where, name, split, columns) for name, columns in _COLUMNS.items()}
+    corpus = {
+        text_of(row, "_id", place): f"{row.get('title') or ''} {row['text']}".strip()
+        for place, row in _rows(tables, "corpus")
+        if needed(row, "text", place)
+    }
+    queries = {
+        text_of(row, "_id", place): row["text"]
+        for place, row in _rows(tables, "queries")
+        if needed(row, "text", place)
+    }
     gains: Gains = {}
-    for row in rows["qrels"]:
-        ids = row["corpus-id"] if isinstance(row["corpus-id"], list) else [row["corpus-id"]]
-        gain = float(row.get("score", 1))
-        gains.setdefault(row["query-id"], {}).update(dict.fromkeys(ids, gain))
-    return RetrievalData.of(queries, corpus, gains, "these data" if isinstance(source, Mapping) else str(source))
+    for place, row in _rows(tables, "qrels"):
+        found = needed(row, "corpus-id", place)
+        ids = [found] if isinstance(found, str) or not isinstance(found, Iterable) else found
+        gain = 1.0 if row.get("score") is None else gain_of(row["score"], place)
+        gains.setdefault(text_of(row, "query-id", place), {}).update({str(one): gain for one in ids})
+    return RetrievalData.of(queries, corpus, gains, where)
+
+
+def _of_split(table: Any, name: str, split: str) -> Any:
+    """The rows of a table that may have splits."""
+    if not isinstance(table, Mapping):
+        return table
+    if split not in table:
+        raise ValueError(f"{name} has no split {split!r}: it has {', '.join(map(str, table))}.")
+    return table[split]
+
+
+def _rows(tables: Mapping[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((f"{name}, row {number}", row) for number, row in enumerate(tables[name]))
 
 
 def _read_tsv_judgements(path: Path) -> Gains:
     found: Gains = {}
-    with _opened(path) as stream:
-        for number, row in enumerate(csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
-            if not row or (number == 1 and not _is_number(row[-1])):
+    with opened(path) as stream:
+        is_first = True
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            row = line.rstrip("\r\n").split("\t")
+            is_header, is_first = is_first and not is_number(row[-1]), False
+            if is_header:
                 continue
             if len(row) != 3:
                 raise ValueError(
                     f"{path}, line {number}: three columns are needed (query-id, corpus-id, score): {row}."
                 )
-            found.setdefault(row[0], {})[row[1]] = max(_gain(row[2], f"{path}, line {number}"), 0.0)
+            found.setdefault(row[0], {})[row[1]] = max(gain_of(row[2], f"{path}, line {number}"), 0.0)
     return found
 
 
 def _read_texts(path: str | Path) -> dict[str, str]:
-    path = _existing(Path(path))
+    path = existing(Path(path))
     if ".json" in path.name:
         found = {}
-        for place, row in _json_lines(path):
-            identity = _text(row, _first(row, ("_id", "id", "docid", "query_id"), place), place)
-            text = _text(row, _first(row, ("text", "contents", "query"), place), place)
+        for place, row in json_lines(path):
+            identity = text_of(row, first_name(row, ("_id", "id", "docid", "query_id"), place), place)
+            text = text_of(row, first_name(row, ("text", "contents", "query"), place), place)
             found[identity] = f"{row.get('title') or ''} {text}".strip()
         return found
     found = {}
-    with _opened(path) as stream:
+    with opened(path) as stream:
         for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
             identity, tab, text = line.rstrip("\r\n").partition("\t")
             if not tab:
                 raise ValueError(f"{path}, line {number}: an id, a tab and a text are needed: {line[:80]!r}.")
             found[identity] = text
     return found
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with _opened(_existing(path)) as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            place = f"{path}, line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{place} is no JSON: {error}.") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{place} is no JSON object: {line[:80]!r}.")
-            yield place, row
-
-
-def _first(row: Mapping[str, Any], names: Sequence[str], place: str) -> str:
-    for name in names:
-        if name in row:
-            return name
-    raise ValueError(f"{place} has none of {', '.join(names)}: it has {', '.join(row)}.")
-
-
-def _text(row: Mapping[str, Any], name: str, place: str) -> str:
-    if name not in row:
-        raise ValueError(f"{place} has no {name!r}: it has {', '.join(row)}.")
-    return str(row[name])
-
-
-def _gain(text: str, place: str) -> float:
-    if not _is_number(text):
-        raise ValueError(f"{place}: {text!r} is no gain.")
-    return float(text)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _there(path: Path) -> bool:
-    return path.exists() or path.with_name(f"{path.name}.gz").exists()
-
-
-def _existing(path: Path) -> Path:
-    if not _there(path):
-        raise FileNotFoundError(f"{path} is missing (also as {path.name}.gz).")
-    return path
-
-
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz" or not path.exists():
-        return gzip.open(
-            path if path.exists() else path.with_name(f"{path.name}.gz"), "rt", encoding="utf-8", newline=""
-        )
-    return path.open(encoding="utf-8", newline="")
 
 
 class FromFiles:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sentence_transformers.util.similarity import SimilarityFunction
 from torch import Tensor
 
-from ..measures import Measure
+from ..measures import Measure, read_measures
 from ..scorers import Scorer
 from .base import Evaluator
 from .conventions import Wanted
@@ -66,7 +66,7 @@ class RetrievalMetrics(Evaluator):
         self.accuracy_at_k = list(accuracy_at_k)
         self.precision_recall_at_k = list(precision_recall_at_k)
         self.map_at_k = list(map_at_k)
-        self.measures = [Measure.parse(measure) if isinstance(measure, str) else measure for measure in measures]
+        self.measures = read_measures(measures)
         self.score_functions = dict(score_functions) if score_functions else None
         self.main_score_function = SimilarityFunction(main_score_function) if main_score_function else None
         self._main_function: str | None = None

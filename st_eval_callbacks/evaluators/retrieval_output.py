@@ -8,6 +8,7 @@ from typing import Any
 
 from ..kernels.topk import Hits
 from ..writers.predictions import Found, check_trec_ids, write_jsonl, write_trec
+from .conventions import Conventions
 from .judgements import RelevantDocs
 from .retrieval_set import RetrievalSet
 from .worst import Measured, write_worst
@@ -19,6 +20,7 @@ class RetrievalOutput:
     Args:
         data: Queries and corpus.
         relevant_docs: The judgements.
+        conventions: Which documents count as missed.
         formats: Formats of the hits, any of "jsonl" and "trec".
         num_worst: Most queries shown; 0 for no such file.
 
@@ -27,14 +29,21 @@ class RetrievalOutput:
     """
 
     def __init__(
-        self, data: RetrievalSet, relevant_docs: RelevantDocs, formats: tuple[str, ...], num_worst: int
+        self,
+        data: RetrievalSet,
+        relevant_docs: RelevantDocs,
+        conventions: Conventions,
+        formats: tuple[str, ...],
+        num_worst: int,
     ) -> None:
         if num_worst < 0:
             raise ValueError(f"num_worst={num_worst}: at least 0.")
         if "trec" in formats:
-            check_trec_ids([*data.query_ids, *data.corpus_ids])
+            check_trec_ids(data.query_ids)
+            check_trec_ids(data.corpus_ids)
         self.data = data
         self.relevant_docs = relevant_docs
+        self.conventions = conventions
         self.formats = formats
         self.num_worst = num_worst
         self._before: dict[str, Measured] = {}
@@ -66,7 +75,8 @@ class RetrievalOutput:
         if self.num_worst:
             path, found = path_of("worst_queries.jsonl"), self._named(hits[deciding])
             before = self._before.get(measured.metric)
-            write_worst(path, self.num_worst, self.data, self.relevant_docs, found, measured, before)
+            given = (self.data, self.relevant_docs, self.conventions)
+            write_worst(path, self.num_worst, *given, found, measured, before)
             self._before[measured.metric] = measured
 
     def _named(self, hits: Hits) -> list[Found]:

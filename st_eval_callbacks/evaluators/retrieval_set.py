@@ -27,7 +27,7 @@ class Subset:
         seed: Another one makes another sample. A smaller sample is a part of a larger one.
 
     Raises:
-        ValueError: When a number is below 1.
+        ValueError: When a number is below 1, or not whole.
     """
 
     max_queries: int | None = None
@@ -38,8 +38,8 @@ class Subset:
         """Refuse samples of nothing."""
         for name in ("max_queries", "max_corpus"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: at least 1, or None for all.")
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{name}={value!r}: a whole number of at least 1, or None for all.")
 
     def of(self, ids: Sequence[Any], most: int | None, staying: Collection[Any] = ()) -> list[Any]:
         """As many ids as are wanted, in their order; those that stay count among them."""

@@ -123,6 +123,8 @@ class _AnyScorer:
 def _foreseen(evaluator: Any, similarity: str) -> list[str]:
     if not isinstance(evaluator, Evaluator):
         return []
+    if evaluator.truncate_dims:
+        return [key for dim in evaluator.truncate_dims for key in _foreseen(evaluator.at_size(dim), similarity)]
     scorer = cast(Scorer, _AnyScorer(evaluator.kinds[0], similarity))
     try:
         keys = evaluator.metric_keys(scorer)

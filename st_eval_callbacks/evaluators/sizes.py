@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
+
+from ..encoding import whole
 
 
 class HasSizes:
@@ -73,12 +76,15 @@ def checked_dims(truncate_dim: int | None, truncate_dims: Sequence[int] | None) 
         raise ValueError(f"truncate_dim={truncate_dim}: at least 1, or None for all dimensions.")
     if truncate_dims is None:
         return ()
-    if isinstance(truncate_dims, (int, str)) or not all(isinstance(dim, int) for dim in truncate_dims):
+    try:
+        dims = tuple(operator.index(dim) for dim in truncate_dims)
+    except TypeError:
+        dims = ()
+    if not dims or any(isinstance(dim, bool) for dim in truncate_dims):
         raise ValueError(f"truncate_dims={truncate_dims!r}: several whole numbers, such as [384, 128].")
     if truncate_dim is not None:
         raise ValueError(f"truncate_dim={truncate_dim} and truncate_dims={truncate_dims}: give one of them.")
-    dims = tuple(truncate_dims)
-    if not dims or min(dims) < 1 or len(set(dims)) < len(dims):
+    if min(dims) < 1 or len(set(dims)) < len(dims):
         raise ValueError(f"truncate_dims={list(dims)}: different numbers, each at least 1, or None.")
     return dims
 
@@ -101,6 +107,7 @@ def check_sizes(label: str, dims: Sequence[int], scorer: Any) -> None:
             f"{scorer.kind} model."
         )
     ask = getattr(scorer.model, "get_embedding_dimension", None)
-    width = ask() if callable(ask) else None
+    with whole(scorer.model):
+        width = ask() if callable(ask) else None
     if isinstance(width, int) and any(dim > width for dim in dims):
         raise ValueError(f"{label}: truncate_dims={list(dims)}, but the model's embeddings have {width} dimensions.")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..writers.files import replace_file
-from ..writers.predictions import Found
+from ..writers.predictions import Found, json_id
+from .conventions import Conventions
 from .judgements import RelevantDocs, judged_of
 from .retrieval_set import RetrievalSet
 
@@ -52,6 +53,7 @@ def write_worst(
     num: int,
     data: RetrievalSet,
     relevant_docs: RelevantDocs,
+    conventions: Conventions,
     found: Sequence[Found],
     measured: Measured,
     before: Measured | None,
@@ -63,6 +65,7 @@ def write_worst(
         num: Most queries.
         data: Queries and corpus.
         relevant_docs: The judgements.
+        conventions: Which documents count as missed.
         found: Hits of each query, best first.
         measured: The measure.
         before: The same of the evaluation before; None when this is the first.
@@ -75,20 +78,36 @@ def write_worst(
     for query in worst:
         judged = judged_of(relevant_docs[query])
         ranks = {doc: rank for rank, (doc, _) in enumerate(hits[query], start=1)}
-        relevant = [doc for doc, gain in judged.items() if gain > 0]
+        relevant = [
+            doc
+            for doc, gain in judged.items()
+            if conventions.is_relevant(gain)
+            and not (conventions.ignore_missing_docs and doc not in data.positions)
+            and not (conventions.ignore_identical_ids and doc == query)
+        ]
         missed = sorted((doc for doc in relevant if ranks.get(doc, math.inf) > NUM_HITS), key=str)
         lines.append(
             {
-                "query_id": query,
+                "query_id": json_id(query),
                 "query": _short(texts[query]),
                 "value": _number(measured.values[query]),
                 "change": measured.change(before, query),
                 "found": [
-                    {"corpus_id": doc, "score": score, "gain": judged.get(doc), "text": _text_of(data, doc)}
+                    {
+                        "corpus_id": json_id(doc),
+                        "score": _number(score),
+                        "gain": judged.get(doc),
+                        "text": _text_of(data, doc),
+                    }
                     for doc, score in hits[query][:NUM_HITS]
                 ],
                 "missed": [
-                    {"corpus_id": doc, "gain": judged[doc], "rank": ranks.get(doc), "text": _text_of(data, doc)}
+                    {
+                        "corpus_id": json_id(doc),
+                        "gain": judged[doc],
+                        "rank": ranks.get(doc),
+                        "text": _text_of(data, doc),
+                    }
                     for doc in missed[:NUM_HITS]
                 ],
                 "num_missed": len(missed),

@@ -41,6 +41,7 @@ class Totals:
         num_hits_at_r: Shape ``(Q,)``: number of relevant documents among the first ``num_relevant``.
         num_judged: Number of hits judged for the query among the first k; None where it is not known what is judged.
         num_unknown: Number of hits that were judged for no query among the first k; None as above.
+        num_ranked: Shape ``(Q,)``: number of hits; None as above.
         preference: Shape ``(Q,)``: sum of the preferences of relevant hits over judged ones; None as above.
     """
 
@@ -55,6 +56,7 @@ class Totals:
     num_hits_at_r: FloatArray
     num_judged: FloatArray | None = None
     num_unknown: FloatArray | None = None
+    num_ranked: FloatArray | None = None
     preference: FloatArray | None = None
 
     def at(self, table: FloatArray | None, cutoff: int) -> FloatArray:
@@ -145,9 +147,9 @@ MEASURES: Mapping[str, MeasureKind] = {
         needs_judged=True,
     ),
     "judged": MeasureKind(
-        lambda totals, k: totals.at(totals.num_judged, k) / k,
+        lambda totals, k: totals.at(totals.num_judged, k) / np.clip(_known(totals.num_ranked), 1, k),
         "required",
-        "hits judged for the query among the first k / k",
+        "hits judged for the query among the first k / min(k, hits), as in ir_measures; 0 without hits",
         needs_judged=True,
     ),
     "hole": MeasureKind(

@@ -18,11 +18,13 @@ class JudgedHits:
         judged: Shape ``(Q, depth)``, bool: hits that were judged for the query, relevant or not.
         unknown: Shape ``(Q, depth)``, bool: hits that were judged for no query at all.
         num_nonrelevant: Shape ``(Q,)``: number of documents judged not relevant to the query, retrieved or not.
+        num_hits: Shape ``(Q,)``: number of hits; fewer than depth where the corpus has no more.
     """
 
     judged: Tensor
     unknown: Tensor
     num_nonrelevant: Tensor
+    num_hits: Tensor
 
     def __post_init__(self) -> None:
         """Check the shapes.
@@ -32,8 +34,8 @@ class JudgedHits:
         """
         if self.judged.ndim != 2 or self.unknown.shape != self.judged.shape:
             raise ValueError("judged and unknown must both be (Q, depth).")
-        if self.num_nonrelevant.shape != self.judged.shape[:1]:
-            raise ValueError(f"num_nonrelevant must have shape ({len(self.judged)},).")
+        if any(one.shape != self.judged.shape[:1] for one in (self.num_nonrelevant, self.num_hits)):
+            raise ValueError(f"num_nonrelevant and num_hits must have shape ({len(self.judged)},).")
 
 
 def counts_at(mask: Tensor, cutoffs: tuple[int, ...]) -> FloatArray:

@@ -144,6 +144,7 @@ def ranking_metrics(
         num_hits_at_r=np.bincount(query[place < counts[query]], minlength=len(counts)).astype(np.float64),
         num_judged=None if judged is None else counts_at(judged.judged, cutoffs),
         num_unknown=None if judged is None else counts_at(judged.unknown, cutoffs),
+        num_ranked=None if judged is None else judged.num_hits.cpu().numpy().astype(np.float64),
         preference=None if judged is None else preference_sums(query, place, counts, judged),
     )
     return evaluate(totals, measures, relevance.device)

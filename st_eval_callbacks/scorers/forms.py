@@ -28,7 +28,7 @@ class Form:
     def of(self, rows: Any) -> Any:
         """Rows in this form, from whole ones."""
         rows = rows if self.truncate_dim is None else truncated(rows, self.truncate_dim)
-        return rows if self.precision is None else quantise(normalised(rows), self.precision, self.ranges)
+        return rows if self.precision is None else quantise(normalised(rows.float()), self.precision, self.ranges)
 
     @property
     def needs_ranges(self) -> bool:
@@ -40,4 +40,4 @@ class Form:
         if not self.needs_ranges:
             return self
         kept = rows if self.truncate_dim is None else truncated(rows, self.truncate_dim)
-        return Form(self.truncate_dim, self.precision, ranges_of(normalised(kept)))
+        return Form(self.truncate_dim, self.precision, ranges_of(normalised(kept.float())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,13 @@ def test_a_condensed_list_may_leave_the_querys_own_document_out_too() -> None:
         ({"precision": "int4"}, "int8, uint8"),
         ({"write_predictions": "csv"}, "jsonl, trec"),
         ({"max_queries": 0}, "max_queries=0"),
+        ({"max_corpus": 2.5}, "max_corpus=2.5: a whole number"),
+        ({"relevant_docs": {"q0": {"d1": math.nan}}}, "gain of 'd1' is nan"),
+        ({"relevant_docs": {"q0": {"d1": "high"}}}, "gain of 'd1' is 'high'"),
+        ({"relevant_docs": {"q0": {"d1": None}}}, "gain of 'd1' is None"),
+        ({"relevant_docs": {"q0": {"d1": 2000}}, "gain": "exponential"}, "gain 2000; with exponential gain"),
+        ({"relevant_docs": {"q0": {"d1": 2000}}, "measures": ["ndcg_exp@5"]}, "gain 2000; with exponential gain"),
+        ({"relevant_docs": {"q0": {"d1": 1e308}}}, "with linear gain at most"),
         ({"num_worst": -1}, "num_worst=-1"),
         ({"measures": ["bprf"]}, "Did you mean 'bpref'"),
     ],
@@ -153,6 +161,42 @@ def test_a_condensed_list_may_leave_the_querys_own_document_out_too() -> None:
 def test_what_does_not_exist_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         retrieval(**settings)
+
+
+@pytest.mark.parametrize("given", ["d1", None, 3])
+def test_what_is_no_collection_of_ids_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match="a single id or none"):
+        retrieval(relevant_docs={"q0": given})
+
+
+def test_large_gains_are_measured_to_the_end() -> None:
+    found = retrieval(relevant_docs={"q0": {"d1": 960, "d2": 959}}, gain="exponential")(model())
+    assert all(math.isfinite(value) for value in found.values())
+
+
+@pytest.mark.parametrize("ignore_unjudged", [False, True])
+def test_judged_at_more_places_than_documents_is_the_share_of_the_hits(ignore_unjudged: bool, tmp_path: Path) -> None:
+    corpus = {doc: CORPUS[doc] for doc in ("d1", "d2", "d3", "d4")}
+    qrels = {"q0": {"d1": 1, "d2": 0, "d9": 2}, "q1": {"d3": 1}}
+    evaluator = retrieval(
+        corpus=corpus,
+        relevant_docs=qrels,
+        measures=["judged@3", "judged@10"],
+        ignore_unjudged=ignore_unjudged,
+        write_predictions="trec",
+    )
+    found = evaluator(model(), str(tmp_path))
+    [path] = tmp_path.glob("*.trec")
+    rows = [ir_measures.Qrel(q, doc, gain) for q, docs in qrels.items() for doc, gain in docs.items()]
+    for cutoff in (3, 10):
+        expected = ir_measures.calc_aggregate(
+            [ir_measures.Judged @ cutoff], rows, list(ir_measures.read_trec_run(str(path)))
+        )
+        assert [found[f"r_dot_judged@{cutoff}"]] == pytest.approx(list(expected.values()))
+
+
+def test_measures_may_be_one_name_or_pairs() -> None:
+    assert retrieval(measures="map").wanted() == retrieval(measures=[("map", None)]).wanted()
 
 
 # -- fewer bits -------------------------------------------------------------------------------------------------------
@@ -197,6 +241,23 @@ def test_embeddings_that_are_given_are_quantised_as_well() -> None:
     rows = torch.tensor([vectors()[doc] for doc in CORPUS])
     evaluator = retrieval(precision="int8")
     assert evaluator(model("cosine"), corpus_embeddings=rows) == evaluator(model("cosine"))
+
+
+@pytest.mark.parametrize("precision", [None, "int8"])
+@pytest.mark.parametrize("kind", [np.asarray, list, lambda rows: list(rows.numpy()), lambda rows: rows.tolist()])
+def test_embeddings_may_be_given_in_any_form(kind: Any, precision: Any) -> None:
+    rows = torch.tensor([vectors()[doc] for doc in CORPUS])
+    evaluator = retrieval(precision=precision)
+    assert evaluator(model("cosine"), corpus_embeddings=kind(rows)) == evaluator(model("cosine"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "binary"])
+def test_long_vectors_in_half_precision_are_normalised_without_overflow(precision: Any) -> None:
+    # Each component fits into float16, the length of some vectors does not.
+    large = {name: (torch.tensor(row) * 15000).half().float().tolist() for name, row in vectors().items()}
+    assert max(torch.tensor(row).norm() for row in large.values()) > 65504
+    each = [StubModel(large, "cosine", dtype) for dtype in (torch.float16, torch.float32)]
+    assert retrieval(precision=precision)(each[0]) == retrieval(precision=precision)(each[1])
 
 
 def test_quantised_retrieval_is_for_dense_models() -> None:
@@ -283,6 +344,33 @@ def test_ids_that_trec_cannot_hold_are_refused_before_anything_is_encoded() -> N
     retrieval(corpus=corpus, write_predictions=True)
 
 
+@pytest.mark.parametrize("side", ["queries", "corpus"])
+def test_ids_that_read_the_same_are_refused_in_a_run_of_trec(side: str) -> None:
+    data = {side: {1: "d1", "1": "d2"}, "relevant_docs": {1: {1}, "1": {1}, "q0": {1, "d0"}}}
+    with pytest.raises(ValueError, match="the ids 1 and '1' read the same"):
+        retrieval(**data, write_predictions="trec")
+    retrieval(**data, write_predictions=True)
+
+
+def test_ids_of_queries_and_documents_may_be_the_same_in_a_run_of_trec() -> None:
+    retrieval(corpus={**CORPUS, "q0": "q0"}, write_predictions="trec")
+
+
+def test_ids_of_numpy_are_written_as_numbers(tmp_path: Path) -> None:
+    corpus = {np.int64(place): f"d{place}" for place in range(3)}
+    retrieval(queries={np.int64(7): "q0"}, corpus=corpus, relevant_docs={7: {1}}, write_predictions=True, num_worst=1)(
+        model(), str(tmp_path)
+    )
+    [path] = tmp_path.glob("*_predictions_dot.jsonl")
+    [line] = read_lines(path)
+    assert line["query_id"] == 7
+    assert sorted(hit["corpus_id"] for hit in line["results"]) == [0, 1, 2]
+    [path] = tmp_path.glob("*_worst_queries.jsonl")
+    _, worst = read_lines(path)
+    assert worst["query_id"] == 7
+    assert sorted(hit["corpus_id"] for hit in worst["found"]) == [0, 1, 2]
+
+
 def test_each_size_writes_its_hits(tmp_path: Path) -> None:
     retrieval(write_predictions="trec", truncate_dims=[8, 4])(model(), str(tmp_path))
     stem = "Information-Retrieval_evaluation_r"
@@ -359,10 +447,31 @@ def test_the_worst_queries_are_shown_with_what_was_found_and_missed(tmp_path: Pa
     assert summary["most_worse"] == pytest.approx({query: one for query, one in change.items() if one < 0})
 
 
-def test_worst_queries_of_a_broken_model_are_valid_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_conventions_leave_out_is_not_missed(tmp_path: Path) -> None:
+    corpus = {doc: doc for doc in CORPUS if doc != "d5"}
+    qrels = {"q0": {"q0": 3, "d5": 2, "d6": 1, "d7": 2}}
+    settings: dict[str, Any] = {
+        "corpus": {**corpus, "q0": "q0"},
+        "relevant_docs": qrels,
+        "ignore_missing_docs": True,
+        "ignore_identical_ids": True,
+        "relevance_threshold": 2,
+        "num_worst": 1,
+    }
+    retrieval(**settings)(model(), str(tmp_path))
+    [path] = tmp_path.glob("*_worst_queries.jsonl")
+    _, worst = read_lines(path)
+    assert {one["corpus_id"] for one in worst["missed"]} <= {"d7"}
+    assert "q0" not in {one["corpus_id"] for one in worst["found"]}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_worst_queries_of_a_broken_model_are_valid_json(
+    value: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.ERROR)
-    broken = StubModel({name: [float("nan")] * WIDTH for name in vectors()}, "dot")
-    retrieval(num_worst=2)(broken, str(tmp_path))
+    broken = {"broken": lambda queries, documents: torch.full((len(queries), len(documents)), value)}
+    retrieval(num_worst=2, score_functions=broken)(model(), str(tmp_path))
     [path] = tmp_path.glob("*_worst_queries.jsonl")
     for line in path.read_text().splitlines():
         json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))

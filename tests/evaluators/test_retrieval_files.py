@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from support.nano import make_nano_folder
 
 from st_eval_callbacks.evaluators.retrieval_files import RetrievalData, read_beir, read_datasets, read_qrels, read_trec
@@ -53,6 +53,26 @@ def test_a_beir_folder_is_read(tmp_path: Path, packed: bool, header: bool) -> No
     assert read_beir(tmp_path, with_title=False).corpus["d1"] == "a cat sits"
 
 
+def test_marks_of_byte_order_blank_lines_and_other_line_ends_are_read_over(tmp_path: Path) -> None:
+    folder = beir(tmp_path)
+    for path in folder.rglob("*.*l"):
+        path.write_text(path.read_text().replace("\n", "\r\n\r\n"), encoding="utf-8-sig", newline="")
+    write(
+        folder / "qrels" / "test.tsv", "\ufeff \r\nquery-id\tcorpus-id\tscore\r\nq1\td1\t2\r\nq1\t3\t0\nq2\td 2\t1\n"
+    )
+    assert read_beir(folder) == RetrievalData({"q1": "cat", "q2": "dog"}, TEXTS, GAINS)
+    write(tmp_path / "texts.tsv", "\ufeffq1\ta\rb\r\n\nd1\t\n \n")
+    write(tmp_path / "qrels.txt", "\ufeffq1 0 d1 1\r\n")
+    data = read_trec(tmp_path / "texts.tsv", tmp_path / "texts.tsv", tmp_path / "qrels.txt")
+    assert data == RetrievalData({"q1": "a\rb"}, {"q1": "a\rb", "d1": ""}, {"q1": {"d1": 1.0}})
+
+
+def test_a_text_or_title_of_null_is_empty(tmp_path: Path) -> None:
+    folder = beir(tmp_path)
+    write(folder / "corpus.jsonl", lines([{"_id": "d1", "title": None, "text": None}]))
+    assert read_beir(folder).corpus == {"d1": ""}
+
+
 @pytest.mark.parametrize("ending", ["tsv", "jsonl", "tsv.gz"])
 def test_trec_files_are_read(tmp_path: Path, ending: str) -> None:
     rows = {"corpus": {"d1": "a cat", "d2": "the dog\truns"}, "queries": {"q1": "cat", "q2": "dog"}}
@@ -88,6 +108,38 @@ def test_datasets_in_nano_beirs_layout_are_read(tmp_path: Path) -> None:
         read_datasets({"corpus": [], "queries": []})
 
 
+def test_ids_of_datasets_that_are_numbers_here_and_text_there_fit(tmp_path: Path) -> None:
+    corpus = Dataset.from_list([{"_id": "1", "text": "a cat", "title": None}])
+    queries = Dataset.from_list([{"_id": 7, "text": " cat"}])
+    qrels = Dataset.from_list([{"query-id": 7, "corpus-id": 1, "score": None}])
+    expected = RetrievalData({"7": " cat"}, {"1": "a cat"}, {"7": {"1": 1.0}})
+    tables = {"corpus": corpus, "queries": queries, "qrels": qrels}
+    assert read_datasets(tables) == expected
+    in_splits = {name: DatasetDict({"test": table}) for name, table in tables.items()}
+    assert read_datasets(in_splits, "test") == expected
+    with pytest.raises(ValueError, match="corpus has no split 'train': it has test"):
+        read_datasets(in_splits)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("corpus", {"id": "d1", "text": "a"}, "corpus, row 0 has no '_id': it has id, text"),
+        ("queries", {"_id": "q1"}, "queries, row 0 has no 'text'"),
+        ("qrels", {"query": "q1", "corpus-id": "d1"}, "qrels, row 0 has no 'query-id'"),
+        ("qrels", {"query-id": "q1", "corpus-id": "d1", "score": "high"}, "qrels, row 0: 'high' is no gain"),
+    ],
+)
+def test_what_a_table_lacks_is_named(name: str, row: dict[str, str], message: str) -> None:
+    tables = {
+        "corpus": [{"_id": "d1", "text": "a"}],
+        "queries": [{"_id": "q1", "text": "a"}],
+        "qrels": [{"query-id": "q1", "corpus-id": "d1"}],
+    }
+    with pytest.raises(ValueError, match=message):
+        read_datasets({**tables, name: [row]})
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
@@ -99,6 +151,7 @@ def test_datasets_in_nano_beirs_layout_are_read(tmp_path: Path) -> None:
         (lambda f: write(f / "corpus.jsonl", "{\n"), ValueError, "line 1 is no JSON"),
         (lambda f: write(f / "qrels" / "test.tsv", "a\tb\tc\nq1\td1\n"), ValueError, "line 2"),
         (lambda f: write(f / "qrels" / "test.tsv", "a\tb\tc\nq1\td1\thigh\n"), ValueError, "'high' is no gain"),
+        (lambda f: write(f / "qrels" / "test.tsv", "q1\td1\tnan\n"), ValueError, "'nan' is no gain"),
         (lambda f: write(f / "qrels" / "test.tsv", "q7\td1\t1\n"), ValueError, "none of the 3 queries .*'q1'.*'q7'"),
     ],
 )

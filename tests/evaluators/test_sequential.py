@@ -62,6 +62,17 @@ def test_two_that_would_write_the_same_keys_are_refused() -> None:
     SequentialEvaluator([one, TripletEvaluator(LEFT, RIGHT, RIGHT)])
 
 
+def test_sizes_have_keys_of_their_own() -> None:
+    def sts(**settings: Any) -> EmbeddingSimilarityEvaluator:
+        return EmbeddingSimilarityEvaluator(LEFT, RIGHT, SCORES, name="sts", **settings)
+
+    model = tiny_model()
+    found = SequentialEvaluator([sts(), sts(truncate_dims=[8]), sts(truncate_dims=[4, 2])])(model)
+    assert {"sts_spearman_cosine", "sts_8_spearman_cosine", "sts_4_spearman_cosine"} <= set(found)
+    with pytest.raises(ValueError, match="sts_8"):
+        SequentialEvaluator([sts(truncate_dims=[8]), sts(truncate_dims=[16, 8])])
+
+
 def test_a_sequence_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no evaluators"):
         SequentialEvaluator([])

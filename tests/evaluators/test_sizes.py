@@ -81,6 +81,18 @@ def test_values_are_those_of_the_peers_chain() -> None:
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+def test_sizes_may_exceed_the_one_that_the_model_is_cut_to() -> None:
+    texts = ({str(i): text for i, text in part.items()} for part in RETRIEVAL[:2])
+    data = (*texts, {str(i): {str(j) for j in docs} for i, docs in RETRIEVAL[2].items()})
+    model = tiny_model(truncate_dim=4)
+    expected: dict[str, float] = {}
+    for dim in DIMS:
+        expected.update(peer.InformationRetrievalEvaluator(*data, name=f"docs_{dim}", truncate_dim=dim)(model))
+    found = InformationRetrievalEvaluator(*data, name="docs", truncate_dims=DIMS)(model)
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert model.truncate_dim == 4
+
+
 @each
 def test_each_text_is_encoded_once_for_all_sizes(name: str) -> None:
     model = tiny_model()

@@ -40,6 +40,7 @@ def judged_hits(rankings: list[list[int]], judged: list[dict[int, int]], thresho
         judged=relevance_of(positions, query, document) > 0,
         unknown=(positions >= 0) & ~torch.isin(positions, known),
         num_nonrelevant=torch.tensor([sum(gain < threshold for gain in gains.values()) for gains in judged]),
+        num_hits=(positions >= 0).sum(dim=1),
     )
 
 
@@ -70,7 +71,7 @@ def test_bpref_is_that_of_trec_eval(run: tuple[list[list[int]], list[dict[int, i
 
 
 @given(run=runs(), cutoff=st.integers(1, NUM_DOCUMENTS + 2))
-def test_judged_and_hole_are_shares_of_the_first_k_places(
+def test_judged_is_a_share_of_the_first_k_hits_and_hole_of_the_first_k_places(
     run: tuple[list[list[int]], list[dict[int, int]]], cutoff: int
 ) -> None:
     rankings, judged = run
@@ -82,7 +83,7 @@ def test_judged_and_hole_are_shares_of_the_first_k_places(
     anywhere = {document for gains in judged for document in gains}
     for q, ranking in enumerate(rankings):
         top = [document for document in ranking[:cutoff] if document >= 0]
-        assert values["judged", cutoff][q] == sum(document in judged[q] for document in top) / cutoff
+        assert values["judged", cutoff][q] == sum(document in judged[q] for document in top) / max(len(top), 1)
         assert values["hole", cutoff][q] == sum(document not in anywhere for document in top) / cutoff
 
 
@@ -95,7 +96,9 @@ def test_they_ask_for_what_they_need(measure: tuple[str, int | None]) -> None:
 def test_shapes_must_fit() -> None:
     mask = torch.zeros(2, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match="both be"):
-        JudgedHits(mask, mask[:1], torch.zeros(2))
+        JudgedHits(mask, mask[:1], torch.zeros(2), torch.zeros(2))
     with pytest.raises(ValueError, match=r"\(2,\)"):
-        JudgedHits(mask, mask, torch.zeros(3))
+        JudgedHits(mask, mask, torch.zeros(3), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"\(2,\)"):
+        JudgedHits(mask, mask, torch.zeros(2), torch.zeros(3))
     assert counts_at(mask, (1, 5)).tolist() == [[0, 0], [0, 0]]
