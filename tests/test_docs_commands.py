@@ -38,10 +38,13 @@ def check(words: list[str], run_st_eval: Callable[[list[str]], None] | None = No
         assert all(f'"{option}"' in source for option in rest[1:] if option.startswith("--"))
     elif program == "pip":
         [package] = [one for one in rest if not one.startswith("-") and one != "install"]
-        name, extra = re.fullmatch(r"([\w-]+)(?:\[(\w+)\])?", package).groups()  # type: ignore[union-attr]
+        name, extra = re.fullmatch(r"([\w.-]+)(?:\[(\w+)\])?", package).groups()  # type: ignore[union-attr]
         project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-        assert f'name = "{name}"' in project
+        assert name == "." or f'name = "{name}"' in project
         assert extra is None or re.search(rf"^{extra} = \[", project, re.M)
+    elif program == ".":
+        # The environment that `make` makes.
+        assert f"VENV := {rest[0].partition('/')[0]}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
     elif program == "srun":
         check(rest, run_st_eval)
     elif program == "torchrun":
