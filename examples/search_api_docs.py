@@ -163,10 +163,11 @@ def build_trainer(
     from st_eval_callbacks import EvaluatorCallback, Scheduled
 
     corpus = sample(dev, NUM_SMALL_DOCUMENTS)
+    often = min(10, math.ceil(math.ceil(len(train) / BATCH_SIZE) * epochs))  # steps
     callback = EvaluatorCallback(
         [
             Scheduled(retrieval("docs", dev, dev), every="0.25 epochs", at_start=True),
-            Scheduled(retrieval("small", sample(corpus, NUM_SMALL_QUERIES), corpus), every="10 steps", at_start=True),
+            Scheduled(retrieval("small", sample(corpus, NUM_SMALL_QUERIES), corpus), every=often, at_start=True),
         ],
         primary="docs_cosine_ndcg@10",
         load_best_model_at_end=True,

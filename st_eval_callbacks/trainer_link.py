@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from transformers import DefaultFlowCallback, Trainer, TrainerCallback
+from transformers import DefaultFlowCallback, ProgressCallback, Trainer, TrainerCallback
 
 from .checkpoints import checkpoint_folders, mark_unfinished
 from .history import is_better
@@ -178,9 +178,10 @@ class TrainerLink:
     def log(self, entry: dict[str, Any]) -> None:
         """Send metrics to `log_history` and all reporters, leaving the control flags as they are.
 
-        `Trainer.log` clears `should_log`, which would swallow the training loss of this step.
+        `Trainer.log` clears `should_log`, which would swallow the training loss of this step. Nothing is printed
+        between the bars: what is to be read there is one line, not every metric.
         """
-        with self._flags_kept():
+        with self._flags_kept(), self._bars_silent():
             self.trainer.log(entry)
 
     def tell_others(self, metrics: dict[str, float], callback: TrainerCallback) -> None:
@@ -196,6 +197,19 @@ class TrainerLink:
                 handler.on_evaluate(self.trainer.args, self.trainer.state, self.trainer.control, dict(metrics))
         finally:
             handler.callbacks.insert(position, callback)
+
+    @contextmanager
+    def _bars_silent(self) -> Iterator[None]:
+        """Keep transformers' progress callback from printing what is logged; it prints where it has a bar."""
+        silent = [one for one in self.trainer.callback_handler.callbacks if isinstance(one, ProgressCallback)]
+        bars = [one.training_bar for one in silent]
+        for one in silent:
+            one.training_bar = None
+        try:
+            yield
+        finally:
+            for one, bar in zip(silent, bars, strict=True):
+                one.training_bar = bar
 
     @contextmanager
     def _flags_kept(self) -> Iterator[None]:

@@ -272,6 +272,9 @@ def test_with_bars_lines_stand_between_them(
     train(tmp_path, disable_tqdm=False)
     told = [line for line in written if line.startswith("step ")]
     assert all(line.startswith(start) for line, start in zip(told, LINES, strict=True))
+    # The line stands for all that was logged; what others log is printed as ever.
+    assert not any("eval_" in text for text in written)
+    assert any("'loss'" in text for text in written)
 
 
 @pytest.mark.usefixtures("_levels")
