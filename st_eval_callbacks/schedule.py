@@ -21,6 +21,7 @@ _UNITS = {
     "%": "share",
     "dur": "share",
 }
+_TIMES = ("", "sec", "second", "m", "min", "minute", "h", "hr", "hour", "d", "day")
 _PATTERN = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(%|[A-Za-z]+)\s*")
 # The Trainer counts epochs in floats; one optimizer step is never this small a part of an epoch.
 _EPOCH_TOLERANCE = Fraction(1, 10**7)
@@ -106,8 +107,9 @@ class Interval:
         number, word = match[1], match[2].lower()
         if word not in _UNITS:
             near = difflib.get_close_matches(word, _UNITS, n=1)
+            why = " (clocks of processes disagree)" if word.rstrip("s") in _TIMES else ""
             hint = f' Did you mean "{number} {_UNITS[near[0]]}"?' if near and _UNITS[near[0]] != "share" else ""
-            raise ValueError(f"{match[2]!r} in the interval {text!r} is not a unit: write {allowed}.{hint}")
+            raise ValueError(f"{match[2]!r} in the interval {text!r} is not a unit{why}: write {allowed}.{hint}")
         value = Fraction(number) / (100 if word == "%" else 1)
         return cls._checked(value, _UNITS[word], text)
 
