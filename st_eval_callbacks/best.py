@@ -88,6 +88,28 @@ def stop_after(
         control.should_training_stop = True
 
 
+def stop_note(
+    patience: int | None, threshold: float, selection: Selection, history: History, state: TrainerState
+) -> str:
+    """What is to be said of a training that stopped before its last step; "" for one that did not.
+
+    Args:
+        patience: Evaluations without improvement that are too many; None for any number.
+        threshold: Least improvement that counts, >= 0.
+        selection: The deciding metric.
+        history: All evaluations.
+        state: Where training stands.
+    """
+    if state.global_step >= state.max_steps:
+        return ""
+    note = f"training stopped at step {state.global_step} of {state.max_steps}"
+    if patience is None or selection.metric is None:
+        return note
+    count = history.without_improvement(selection.metric, selection.greater_is_better, threshold, selection.min_delta)
+    times = "evaluation" if count == 1 else "evaluations"
+    return f"{note}: {count} {times} of {selection.metric} without improvement" if count >= patience else note
+
+
 def require_primary(plan: Plan, metrics: dict[str, float], *, tolerant: bool) -> None:
     """Make sure that a Trainer evaluation holds the metric it decides by.
 
@@ -109,13 +131,23 @@ def require_primary(plan: Plan, metrics: dict[str, float], *, tolerant: bool) ->
     raise ValueError(unknown_metric_message(key, list(metrics)))
 
 
+def warn_if_over(state: TrainerState) -> None:
+    """Say so when a run is resumed that has ended."""
+    if state.global_step >= state.max_steps:
+        logger.warning(
+            "step %d is the last of this run: nothing is trained. For a new experiment take another output_dir, or "
+            "resume_from_checkpoint=None.",
+            state.global_step,
+        )
+
+
 def warn_of_best_baseline(selection: Selection, history: History) -> None:
     """Say so when no checkpoint beats the model before training."""
     metric, greater = selection.metric, selection.greater_is_better
     start = history.at(0)
     if metric is None or start is None or not math.isfinite(start.metrics.get(metric, math.nan)):
         return
-    best = history.best(metric, greater)
+    best = history.best(metric, greater, selection.min_delta)
     after = math.nan if best is None else best.metrics[metric]
     if not is_better(after, start.metrics[metric], greater):
         logger.warning(

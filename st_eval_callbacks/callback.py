@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,8 +15,6 @@ from .run_record import RunRecord
 from .schedule import Interval, IntervalLike, Progress
 from .tasks import EvaluatorLike, Task, build_tasks
 from .trainer_link import TrainerLink
-
-logger = logging.getLogger(__name__)
 
 
 class EvaluatorCallback(TrainerCallback):
@@ -170,12 +167,13 @@ class EvaluatorCallback(TrainerCallback):
     def _resume(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
         link, plan = self._connect(), self._run.plan
         obey_eval_steps(args, state)
+        best.warn_if_over(state)
         self._stop_without_improvement(state, control)
         if state.global_step >= state.max_steps or control.should_training_stop:
             # The run was cut off between its last checkpoint and its end.
             due = plan.due(self.tasks, args, self._previous, self._previous, True, False)
             self._evaluate(due, args, state, control, trainer_evaluates=False)
-        best.recall(plan.selection, self.history, state)
+        best.recall(plan.selection, self._run.history, state)
         link.repair_best_checkpoint()
         self._run.write_training_table()
 
@@ -240,7 +238,7 @@ class EvaluatorCallback(TrainerCallback):
         primary = [] if plan.selection.task is None else [plan.selection.task]
         followers = [task for task in self.tasks if task.follows_trainer or task in primary]
         self._evaluate(followers, args, state, control, trainer_evaluates=True)
-        record = self.history.at(state.global_step)
+        record = self._run.history.at(state.global_step)
         if link.is_first_dataset(metrics):
             metrics.update({} if record is None else record.log_entry())
             best.require_primary(plan, metrics, tolerant=self.on_error == "warn")
@@ -263,7 +261,7 @@ class EvaluatorCallback(TrainerCallback):
         trainer_evaluates: bool,
     ) -> bool:
         """Run those that have not run at this step, and do all that follows from it; whether anything ran."""
-        record = self.history.at(state.global_step)
+        record = self._run.history.at(state.global_step)
         waiting = [task for task in tasks if record is None or task.name not in record.seconds]
         if not waiting:
             return False
@@ -285,7 +283,7 @@ class EvaluatorCallback(TrainerCallback):
                 self.early_stopping_patience,
                 self.early_stopping_threshold,
                 self._run.plan.selection,
-                self.history,
+                self._run.history,
                 state,
                 control,
             )
@@ -306,8 +304,11 @@ class EvaluatorCallback(TrainerCallback):
         loaded = args.load_best_model_at_end and state.best_model_checkpoint is not None
         step = (state.best_global_step or state.global_step) if loaded else state.global_step
         self._run.fill_card(step, state.epoch or 0.0, measure_missing=bool(loaded))
-        best.warn_of_best_baseline(plan.selection, self.history)
-        self._run.show_summary(state.best_model_checkpoint, plot=self.plot)
+        best.warn_of_best_baseline(plan.selection, self._run.history)
+        note = best.stop_note(
+            self.early_stopping_patience, self.early_stopping_threshold, plan.selection, self._run.history, state
+        )
+        self._run.show_summary(state.best_model_checkpoint, note, plot=self.plot)
         trials.settle_objective(self._connect(), step if loaded else None)
 
     def _eval_on_start_as_given(self, args: TrainingArguments) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +97,13 @@ class History:
 
         Raises:
             FileNotFoundError: When there is none of these at or below `path`.
+            ValueError: When the file is not the log of a run; names it.
         """
         state_path = find_log(Path(path))
-        return cls.from_log(json.loads(state_path.read_text(encoding="utf-8"))["log_history"])
+        try:
+            return cls.from_log(json.loads(state_path.read_text(encoding="utf-8"))["log_history"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{state_path} is not the log of a run or broken ({type(error).__name__}).") from error
 
     def __len__(self) -> int:
         return len(self.records)
@@ -118,7 +124,11 @@ class History:
 
     def metric_names(self) -> list[str]:
         """Names of all metrics, in the order in which they first appeared."""
-        return list(dict.fromkeys(key for record in self.records for key in record.metrics))
+        return list(self._names)
+
+    @cached_property
+    def _names(self) -> dict[str, None]:
+        return dict.fromkeys(key for record in self.records for key in record.metrics)
 
     def values(self, metric: str) -> list[tuple[int, float]]:
         """`(step, value)` wherever the metric was measured, ascending."""
@@ -187,6 +197,24 @@ class History:
             for record in self.records
         ]
         return pandas.DataFrame(rows, columns=["epoch", "steps", "seconds", *self.metric_names()])
+
+
+class LogReader:
+    """Reads a log that only grows, each entry once: what an evaluation costs does not grow with those before it."""
+
+    def __init__(self) -> None:
+        self._read: list[tuple[Mapping[str, Any], EvalRecord | None]] = []
+        self._history = History()
+
+    def read(self, log_history: Sequence[Mapping[str, Any]]) -> History:
+        """As `History.from_log`; entries that are still the same objects are taken as read before."""
+        pairs = zip(self._read, log_history, strict=False)
+        num_same = sum(1 for _ in takewhile(lambda pair: pair[0][0] is pair[1], pairs))
+        if num_same < max(len(self._read), len(log_history)):
+            del self._read[num_same:]
+            self._read += [(entry, _record_of(entry)) for entry in log_history[num_same:]]
+            self._history = History(record for _, record in self._read if record is not None)
+        return self._history
 
 
 def is_better(value: float, best: float, greater_is_better: bool, min_delta: float = 0.0) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import TrainerState, TrainingArguments
@@ -83,6 +83,7 @@ class Plan:
         for task, metrics in results.items():
             refuse_same_keys(self.owners, task, metrics)
             self.owners.update(dict.fromkeys(metrics, task))
+            task.returned = tuple(metrics)
             self.selection.learn(task, metrics)
             if task is self.selection.task and self.selection.metric not in metrics:
                 raise ValueError(unknown_metric_message(str(self.selection.metric), list(metrics)))
@@ -118,7 +119,7 @@ def make_plan(
         The plan.
 
     Raises:
-        ValueError: When an interval never fires, a metric is unknown, keys collide, or arguments contradict.
+        ValueError: When an interval never fires, a metric is unknown, keys or names collide, or arguments contradict.
         TypeError: When an evaluator does not fit the kind of model.
     """
     for task in tasks:
@@ -127,6 +128,7 @@ def make_plan(
             task.schedule = Schedule(_EACH_EPOCH, (), task.given.at_start, task.given.at_end)
     _refuse_silent_schedules(tasks, state.max_steps, steps_per_epoch)
     owners = known_names(tasks, link.model)
+    _refuse_same_names(tasks, others)
     trainer_evaluates = args.eval_strategy != "no"
     elsewhere = {name for task in others for name in task.metric_names(link.model) or [task.primary_metric() or ""]}
     selection = choose(
@@ -178,6 +180,21 @@ def optimizer_steps_per_epoch(train_dataloader: Any, gradient_accumulation_steps
         return math.inf
 
 
+def _refuse_same_names(tasks: Sequence[Task], others: Sequence[Task]) -> None:
+    """What ran at a step is known by its name, so that of another callback would not run."""
+    for task in tasks:
+        if any(other.name == task.name and other.evaluator is not task.evaluator for other in others):
+            raise ValueError(
+                f"two callbacks of this trainer have an evaluator called {task.name!r}: give them different names "
+                "(name=...), or pass {name: evaluator} to one of the callbacks."
+            )
+
+
+def _regular(schedule: Schedule) -> Schedule:
+    """What of a schedule was to fire, without the start and the end of training."""
+    return replace(schedule, at_start=False, at_end=False)
+
+
 def _refuse_silent_schedules(tasks: Sequence[Task], max_steps: int, steps_per_epoch: float) -> None:
     for task in tasks:
         # Once an epoch is what we make of no interval; in less than an epoch, the end is left of it.
@@ -187,6 +204,6 @@ def _refuse_silent_schedules(tasks: Sequence[Task], max_steps: int, steps_per_ep
             if math.isfinite(steps_per_epoch):
                 length += f" ({max_steps / steps_per_epoch:.3g} epochs)"
             raise ValueError(
-                f"the interval of the evaluator {task.name!r} ({task.schedule}) never fires: training has {length}. "
-                "Shorten it, or leave it out to run with the Trainer's evaluations and at the end."
+                f"the interval of the evaluator {task.name!r} ({_regular(task.schedule)}) never fires: training has "
+                f"{length}. Shorten it, or leave it out to run with the Trainer's evaluations and at the end."
             )

@@ -16,13 +16,14 @@ from . import distributed, report
 from .checkpoints import delete_unfinished
 from .evaluation import EvalSettings, Outcome, evaluate
 from .evaluators.together import inner_evaluators
-from .history import RUN_FILE, EvalRecord, History
+from .history import RUN_FILE, EvalRecord, History, LogReader
 from .plan import Plan
 from .selection import direction
 from .tasks import Task
 from .trainer_link import TrainerLink
 from .writers import model_card, per_query
 from .writers.files import remove_leftovers, set_aside
+from .writers.record_texts import RecordTexts
 from .writers.results import FILE_NAME, PLOT_FILE, keep_foreign_results, write_results
 from .writers.run_file import EvaluatorInfo, RunInfo, write_run
 from .writers.tables import drop_rows_after
@@ -44,13 +45,16 @@ class RunRecord:
         self.tasks = tasks
         self.plan = plan
         self._card_results: dict[int, dict[BaseEvaluator, Mapping[str, float]]] = {}
+        self._log = LogReader()
+        # Of each file, what it says of the evaluations so far.
+        self._lines, self._rows = RecordTexts(), RecordTexts()
         self._started = time.perf_counter()
         self._seconds: Counter[str] = Counter()
 
     @property
     def history(self) -> History:
         """All evaluations so far."""
-        return History.from_log(self.link.trainer.state.log_history)
+        return self._log.read(self.link.trainer.state.log_history)
 
     @property
     def folder(self) -> Path:
@@ -65,7 +69,7 @@ class RunRecord:
         for task in [*self.tasks, *self.plan.others]:
             metrics = [name for name, owner in owners.items() if owner is task]
             if task in self.plan.others:
-                metrics = task.metric_names(self.link.model) or []
+                metrics = task.metric_names(self.link.model) or list(task.returned)
             primary = task.primary_metric(metrics)
             greater = primary is None or direction(primary, task, None)
             evaluators.append(
@@ -152,8 +156,8 @@ class RunRecord:
         history = self.history
         names = self._ordered(history.metric_names())
         info = self.info
-        write_run(self.folder, info, history, names)
-        write_results(self.folder, history, info, names)
+        write_run(self.folder, info, history, names, self._lines)
+        write_results(self.folder, history, info, names, self._rows)
 
     def write_training_table(self) -> None:
         """Bring the card's training table up to date."""
@@ -198,16 +202,17 @@ class RunRecord:
         model_card.set_results(self.link.model, results, self._all_evaluators())
         self.write_training_table()
 
-    def show_summary(self, best_checkpoint: str | None, *, plot: bool) -> None:
+    def show_summary(self, best_checkpoint: str | None, note: str = "", *, plot: bool) -> None:
         """At the end, on the main process: draw the curves, and show the table and where the files are.
 
         Args:
             best_checkpoint: The best checkpoint, or None.
+            note: What else is to be said.
             plot: Whether to draw; cards saved afterwards then show the curves.
         """
         with distributed.guarded():
             if distributed.is_main_process():
-                session = report.Session(time.perf_counter() - self._started, dict(self._seconds))
+                session = report.Session(time.perf_counter() - self._started, dict(self._seconds), note)
                 if plot:
                     model_card.set_curves(self.link.model, report.draw_curves(self.run))
                 # Each callback shows a table of its own evaluators.

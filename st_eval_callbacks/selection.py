@@ -44,7 +44,7 @@ def known_names(tasks: Sequence[Task], model: Any) -> dict[str, Task]:
     """Which evaluator measures which metric, as far as evaluators can say before they ran.
 
     Raises:
-        ValueError: When two evaluators would write the same keys.
+        ValueError: When two evaluators would write the same keys, or files of the same name.
         TypeError: When an evaluator does not fit the kind of model.
     """
     owners: dict[str, Task] = {}
@@ -55,7 +55,23 @@ def known_names(tasks: Sequence[Task], model: Any) -> dict[str, Task]:
             names = [] if primary is None else [primary]
         refuse_same_keys(owners, task, names)
         owners.update(dict.fromkeys(names, task))
+    _refuse_same_files(tasks)
     return owners
+
+
+def _refuse_same_files(tasks: Sequence[Task]) -> None:
+    """Raise when two evaluators measure different things into files of one name, where each would undo the other's."""
+    writers: dict[str, Task] = {}
+    for task in tasks:
+        evaluator: object = task.evaluator
+        for one in task.keepers:
+            if one.keep_per_query or (one is evaluator and getattr(one, "write_csv", True)):
+                other = writers.setdefault(one.items_folder(task.prefix), task)
+                if other is not task:
+                    raise ValueError(
+                        f"the evaluators {other.name!r} and {task.name!r} write files of the same name "
+                        f"({one.items_folder(task.prefix)}): give them different names (name=...)."
+                    )
 
 
 def refuse_same_keys(owners: dict[str, Task], task: Task, names: Iterable[str]) -> None:
@@ -129,10 +145,10 @@ def _owner_of(
         return None
     closed = {id(owner) for owner in owners.values() if callable(getattr(owner.evaluator, "metric_names", None))}
     silent = [task for task in tasks if id(task) not in closed]
-    for task in silent:
-        name = task.prefix or getattr(task.evaluator, "name", "")
-        if metric in task.primary_keys() or (name and (metric == name or metric.startswith(f"{name}_"))):
-            return task
+    # Of names that begin alike ("a", "a_b") the longest fits best.
+    fitting = [(len(name), task) for task in silent if (name := _start_of(task, metric)) is not None]
+    if fitting:
+        return max(fitting, key=lambda pair: pair[0])[1]
     if trainer_measures_more:
         return None
     unnamed = [task for task in silent if task.primary_metric() is None and not _has_name(task)]
@@ -140,6 +156,14 @@ def _owner_of(
         return unnamed[0]
     uncertain = [key for task in silent for key in task.primary_keys()[1:]]
     raise ValueError(unknown_metric_message(metric, [*owners, *uncertain, *sorted(trainer_names)]))
+
+
+def _start_of(task: Task, metric: str) -> str | None:
+    """How much of a metric tells that it is this evaluator's: all of it, its name, or None."""
+    if metric in task.primary_keys():
+        return metric
+    name = task.prefix or getattr(task.evaluator, "name", "")
+    return name if name and (metric == name or metric.startswith(f"{name}_")) else None
 
 
 def _has_name(task: Task) -> bool:

@@ -92,6 +92,7 @@ class Task:
         given: The schedule asked for; with `every` None and no points it follows the Trainer.
         prefix: Put before keys that do not start with it; "" for none.
         schedule: When it runs in this call of `train()`.
+        returned: Keys of its last run in training; none before.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Task:
     given: Schedule
     prefix: str = ""
     schedule: Schedule = field(init=False)
+    returned: tuple[str, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         """Run as asked for until a plan says more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import math
 import os
@@ -18,14 +19,17 @@ import pytest
 from support.loop import make_trainer
 from support.models import tiny_cross_encoder, tiny_model, tiny_multi_vector_model, tiny_sparse_model
 from support.processes import environment
+from support.runs import run_of
 
 from st_eval_callbacks import EvaluatorCallback, History, Scheduled, __version__
 from st_eval_callbacks.cli import main
 from st_eval_callbacks.cli.evaluators_file import load_build
+from st_eval_callbacks.cli.measuring import own_folder
 from st_eval_callbacks.cli.models import Kind, kind_of, load_model
 from st_eval_callbacks.cli.problems import Problem
 from st_eval_callbacks.evaluators import InformationRetrievalEvaluator, TripletEvaluator
 from st_eval_callbacks.writers.per_query import ItemValues, items_path, write_items
+from st_eval_callbacks.writers.run_file import write_run
 
 TEXTS = [
     f"{size} {one} {does}"
@@ -626,3 +630,189 @@ def test_processes_of_torchrun_evaluate_together_and_one_tells(place: Path, tmp_
     assert failed.returncode == 1
     assert failed.stdout == ""
     assert failed.stderr.count("st-eval: evaluator 'broken'") == 1
+
+
+# -- what users do ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A run of which less is better, under a name that is no ASCII."""
+    run = run_of({"検_loss": {2: 3.0, 4: 1.0, 6: 2.0}, "docs": {2: 0.5, 6: 0.7}}, lower=["検_loss"], folder=tmp_path)
+    write_run(tmp_path, run.info, run.history)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [["show"], ["show", "--all"], ["rank", "--by", "検_loss"]], ids=" ".join)
+def test_what_stdout_cannot_show_is_escaped(command: list[str], odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main([command[0], str(odd), *command[1:]]) == 0
+    stdout.flush()
+    assert b"\\u691c_loss" in stdout.buffer.getvalue()  # type: ignore[attr-defined]
+    assert stdout.errors == "strict"
+
+
+def test_show_and_compare_say_where_less_is_better(st_eval: Callable[..., Told], odd: Path) -> None:
+    for command in (["show", odd], ["compare", odd, odd, "--step", 6]):
+        assert "\nless is better: 検_loss\n" in st_eval(*command).out
+        rows = st_eval(*command, "--json").json["metrics"]
+        assert {row["metric"]: row["greater_is_better"] for row in rows} == {"検_loss": False, "docs": True}
+
+
+def test_a_checkpoint_is_known_from_within_and_by_its_files(
+    st_eval: Callable[..., Told], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [4, 8]
+    ways = [[place / "a" / f"checkpoint-{step}" / "trainer_state.json" for step in steps]]
+    monkeypatch.chdir(place / "a" / "checkpoint-4")
+    ways.append([Path("."), Path("../checkpoint-8/.")])
+    for paths in ways:
+        assert [one["step"] for one in st_eval("compare", *paths, "--json").json["runs"]] == steps
+        assert st_eval("show", paths[0], "--json").json["deciding_metric"] == METRIC
+
+
+@pytest.mark.usefixtures("matplotlib_is_there")
+@pytest.mark.parametrize(("given", "written"), [("curves", "curves.png"), ("", "evaluation_curves.png")])
+def test_plot_names_the_file_that_it_wrote(
+    st_eval: Callable[..., Told], place: Path, tmp_path: Path, given: str, written: str
+) -> None:
+    assert st_eval("plot", place / "a", "-o", tmp_path / given).out == f"{tmp_path / written}\n"
+    assert (tmp_path / written).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_looked_at_is_told_in_one_line(
+    st_eval: Callable[..., Told], odd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = st_eval("show", odd / ("x" * 300))
+    assert (told.code, told.err.count("\n")) == (1, 1)
+    assert "File name too long" in told.err
+    (odd / "evaluation_run.json").write_text("{")
+    assert f"st-eval: {odd}/evaluation_run.json is not the log of a run or broken" in st_eval("show", odd).err
+
+    def denied(*args: Any, **kwargs: Any) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", denied)
+    assert st_eval("show", odd).err == f"st-eval: {odd} cannot be read: Permission denied.\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def build():\n    yield TRIPLETS\n    raise KeyError('late')", "build() failed: KeyError: 'late'"),
+        ("import sys\nsys.exit('bye')", "fails: SystemExit: bye"),
+        ("def build():\n    raise SystemExit(3)", "build() failed: SystemExit: 3"),
+        ("def build():\n    return Odd()", "the evaluators cannot be made ready: AttributeError: no names"),
+        ("def build(*, model):\n    return needs(model)", ""),
+        ("def build(count=2, model=None):\n    return needs(model)", ""),
+        ("def build(model=None):\n    return needs(model)", ""),
+        ("def build(any):\n    return needs(any)", ""),
+        ("def build():\n    yield TRIPLETS", ""),
+    ],
+)
+def test_functions_of_any_shape_build_evaluators_or_say_what_is_wrong(
+    st_eval: Callable[..., Told], place: Path, tmp_path: Path, body: str, message: str
+) -> None:
+    start = """
+from st_eval_callbacks import evaluators
+
+TRIPLETS = evaluators.TripletEvaluator(["a cat"], ["a dog"], ["the fish"], name="t")
+
+
+def needs(model):
+    assert model is not None
+    return TRIPLETS
+
+
+class Odd(evaluators.TripletEvaluator):
+    def __init__(self):
+        super().__init__(["a cat"], ["a dog"], ["the fish"])
+
+    def metric_names(self, model):
+        raise AttributeError("no names")
+
+
+"""
+    (tmp_path / "evals.py").write_text(start + body)
+    told = st_eval("run", place / "a/checkpoint-4", "--evaluators", tmp_path / "evals.py", "-o", tmp_path / "out")
+    assert told.code == (1 if message else 0), told.err
+    assert message in told.err
+    assert "Traceback" not in told.err
+
+
+def test_a_state_that_was_cut_short_is_named(st_eval: Callable[..., Told], place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "a/checkpoint-4", tmp_path / "model")
+    (tmp_path / "model/trainer_state.json").write_text("{")
+    told = st_eval("run", tmp_path / "model", "--evaluators", f"{place}/evals.py", "-o", tmp_path / "out")
+    assert told.code == 1
+    assert f"{tmp_path}/model/trainer_state.json is broken" in told.err
+
+
+def test_results_of_the_folder_above_stay_in_the_folder_of_evaluations(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place / "empty")
+    assert own_folder("..") == Path("evaluation") / place.name
+    assert own_folder("../a/checkpoint-4") == Path("evaluation/a_checkpoint-4")
+
+
+def test_run_shows_the_parts_of_a_sequence_and_rank_again_knows_their_direction(
+    st_eval: Callable[..., Told], place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    arguments = ["--evaluators", tmp_path / "parts.py"]
+    assert st_eval("run", place / "a/checkpoint-4", *arguments, "-o", tmp_path / "out").code == 0
+    shown = st_eval("show", tmp_path / "out", "--json").json["metrics"]
+    assert [row["metric"] for row in shown] == ["sequential_score", "t_cosine_accuracy", "errors_count"]
+    found = st_eval("rank", place / "a", "--by", "errors_count", "--again", *arguments, "--json").json
+    values = [one["value"] for one in found["checkpoints"]]
+    assert (found["greater_is_better"], values) == (False, sorted(values))
+    # A function has no word to say of its direction, but the run has.
+    run = tmp_path / "run"
+    shutil.copytree(place / "a", run)
+    given = json.loads((run / "evaluation_run.json").read_text())
+    given.update(deciding_metric="errors", greater_is_better=False)
+    for entry in given["log_history"]:
+        entry["eval_errors"] = 1.0
+    (run / "evaluation_run.json").write_text(json.dumps(given))
+    again = ["--again", "--evaluators", f"{tmp_path / 'parts.py'}:errors", "--json"]
+    assert st_eval("rank", run, "--by", "errors", *again).json["greater_is_better"] is False
+
+
+PARTS = """
+from sentence_transformers.base.evaluation import BaseEvaluator, SequentialEvaluator
+from st_eval_callbacks.evaluators import TripletEvaluator
+
+
+class Errors(BaseEvaluator):
+    def __init__(self):
+        super().__init__()
+        self.name, self.primary_metric, self.greater_is_better = "errors", "errors_count", False
+
+    def __call__(self, model, output_path=None, epoch=-1, steps=-1):
+        return {"errors_count": 10.0 - steps}
+
+
+def build():
+    return SequentialEvaluator([TripletEvaluator(["a cat"], ["a dog"], ["the fish"], name="t"), Errors()])
+
+
+def errors():
+    def errors(model, output_path=None, epoch=-1, steps=-1):
+        return 10.0 - steps
+
+    return errors
+"""
+
+
+def test_compare_says_where_a_checkpoint_has_no_evaluation_of_its_own(
+    st_eval: Callable[..., Told], place: Path
+) -> None:
+    shutil.copytree(place / "a" / "checkpoint-4", place / "odd" / "checkpoint-5")
+    try:
+        told = st_eval("compare", place / "a" / "checkpoint-8", place / "odd" / "checkpoint-5")
+    finally:
+        shutil.rmtree(place / "odd")
+    assert told.code == 0
+    assert "checkpoint-5: nothing was measured at checkpoint-5; this is step 4." in told.out

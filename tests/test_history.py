@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from st_eval_callbacks.history import EvalRecord, History, is_better
+from st_eval_callbacks.history import EvalRecord, History, LogReader, is_better
 
 NAN = float("nan")
 
@@ -108,3 +109,34 @@ def test_nan_never_wins() -> None:
     assert not is_better(NAN, NAN, True)
     assert not is_better(NAN, 0.1, False)
     assert is_better(0.1, NAN, True)
+
+
+def test_a_log_that_grows_is_read_as_a_new_one_whatever_became_of_it() -> None:
+    log: list[dict[str, Any]] = [
+        {"step": 2, "epoch": 0.5, "eval_a": 0.5, "eval_a_runtime": 1.0},
+        {"step": 3, "loss": 1},
+    ]
+    reader = LogReader()
+    changes = [
+        lambda: log.append({"step": 4, "epoch": 1.0, "eval_a": None, "eval_a_runtime": 1.0}),
+        lambda: log.append({"step": 4, "epoch": 1.0, "eval_b": 0.1, "eval_b_runtime": 1.0}),
+        lambda: None,
+        lambda: log.pop(),
+        lambda: log.insert(0, {"step": 0, "epoch": 0.0, "eval_a": 0.1, "eval_a_runtime": 1.0}),
+        lambda: log.clear(),
+    ]
+    for change in changes:
+        found = reader.read(log)
+        assert found.records == History.from_log(log).records
+        assert reader.read(log) is found
+        change()
+    assert not reader.read(log)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"log_history": 3}', '{"log_history": [{"eval_a_runtime": 1}]}', "\xff"]
+)
+def test_a_broken_log_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "evaluation_run.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"evaluation_run.json is not the log of a run or broken"):
+        History.read(tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from st_eval_callbacks.report.kept import KeptItems
 from st_eval_callbacks.writers.per_query import (
     ItemValues,
     drop_items_after,
@@ -128,3 +129,9 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_text("epoch,steps\n1,2\n")
     with pytest.raises(ValueError, match="first column is not 'id'"):
         read_items(path)
+
+
+def test_items_of_one_text_stay_apart_and_are_matched_by_their_order(ending: str, tmp_path: Path) -> None:
+    path = items_path(tmp_path / "eval", "x_results.csv", steps=4)
+    write_items(path, ItemValues([7, "7", None, "7"], {"mrr": [0.25, 0.5, 0.75, 1.0]}))
+    assert KeptItems(tmp_path).at(4) == {"mrr": {"7": 0.25, "7 (2)": 0.5, "None": 0.75, "7 (3)": 1.0}}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import math
 import re
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ from st_eval_callbacks import EvaluatorCallback, Scheduled
 from st_eval_callbacks.history import EvalRecord, History
 from st_eval_callbacks.report import Run, Session, evaluation_line, summarise, table_html, table_text
 from st_eval_callbacks.report.numbers import fold, text_width, value_format
+from st_eval_callbacks.report.summary import summary_row
 from st_eval_callbacks.report.table import HEADER, cells
-from st_eval_callbacks.writers.run_file import EvaluatorInfo, RunInfo
+from st_eval_callbacks.writers.record_texts import RecordTexts
+from st_eval_callbacks.writers.results import results_text
+from st_eval_callbacks.writers.run_file import EvaluatorInfo, RunInfo, run_text, write_run
 
 LONG = "quora_duplicates_dev_cosine_ndcg@10"
 VALUES = {0: 0.4, 2: 0.5, 4: 0.7, 6: 0.6, 8: 0.65}
@@ -251,7 +256,7 @@ def test_the_end_of_training_shows_the_table_and_where_everything_is(
     assert share.startswith("evaluating took ")
     assert values == f"all values: {tmp_path / 'evaluation_results.csv'}"
     # No curves: there is no matplotlib.
-    assert card == f"model card: {tmp_path / 'checkpoint-4' / 'README.md'}"
+    assert card.startswith(f"model card: {tmp_path / 'checkpoint-4' / 'README.md'} (as of then; ")
 
 
 def test_without_bars_lines_go_to_the_logger(
@@ -392,3 +397,92 @@ def test_a_sequence_has_a_row_for_each_evaluator_in_it(tmp_path: Path) -> None:
     assert [(row.metric, row.best_step) for row in rows] == [("sequential_score", 4), ("a_score", 8), ("b_score", 8)]
     # One evaluator ran, and its time is told once.
     assert [row.seconds is None for row in rows] == [False, True, True]
+
+
+def test_a_run_file_of_a_newer_version_is_read_and_a_broken_one_named(tmp_path: Path) -> None:
+    run = run_of({"docs": VALUES, "mse": {2: 1.0}}, lower=["mse"], folder=tmp_path)
+    path = write_run(tmp_path, run.info, run.history)
+    given = json.loads(path.read_text())
+    given["evaluators"][0]["new"] = given["new"] = {"more": 1}
+    path.write_text(json.dumps(given))
+    assert Run.read(tmp_path).info == run.info
+    del given["evaluators"][0]["name"]
+    path.write_text(json.dumps(given))
+    with pytest.raises(ValueError, match=r"evaluation_run.json is no file of a run or broken \(TypeError\)"):
+        Run.read(tmp_path)
+
+
+def test_the_files_of_a_run_are_those_of_its_history_however_often_they_were_written() -> None:
+    run = run_of({"docs": VALUES, "mse": {2: math.nan, 4: 1.0, 8: 2.0}}, lower=["mse"])
+    lines, rows = RecordTexts(), RecordTexts()
+    for step in (0, 2, 4, 8, 6):
+        for names in (None, ["mse", "docs"]):
+            history = run.history.upto(step)
+            assert run_text(run.info, history, names, lines) == run_text(run.info, history, names)
+            assert results_text(history, run.info, names, rows) == results_text(history, run.info, names)
+
+
+def test_an_evaluator_that_never_had_a_value_is_named_below_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(model: Any, output_path: Any = None, epoch: float = -1, steps: int = -1) -> float:
+        raise OSError("gone")
+
+    make_trainer(tmp_path, [EvaluatorCallback([Fake(0.5), broken], every=4, on_error="warn")]).train()
+    text = capsys.readouterr().out
+    assert "\nwithout any value: broken\n" in text
+    assert "\nless is better" not in text
+
+
+def test_the_curves_of_an_earlier_run_are_no_curves_of_this_one_also_without_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_trainer(tmp_path, [EvaluatorCallback(Fake(0.5), every=4, plot=False)]).train()
+    (tmp_path / "evaluation_curves.png").write_bytes(b"old")
+    (tmp_path / "evaluation_results.csv").unlink()
+    capsys.readouterr()
+    make_trainer(tmp_path, [EvaluatorCallback(Fake(0.5, "other"), every=4, plot=False)]).train()
+    assert "curves: " not in capsys.readouterr().out
+    assert (tmp_path / "evaluation_curves.1.png").read_bytes() == b"old"
+    assert "fake_score" in (tmp_path / "evaluation_run.1.json").read_text()
+
+
+def test_each_of_two_callbacks_knows_what_the_other_measures(tmp_path: Path) -> None:
+    others = EvaluatorCallback(Fake(0.25, "b"), every=4, primary="a_score")
+    make_trainer(tmp_path, [EvaluatorCallback(Fake(0.5, "a"), every=2), others]).train()
+    run = Run.read(tmp_path)
+    assert {one.name: one.metrics for one in run.info.evaluators} == {"a": ("a_score",), "b": ("b_score",)}
+    row = summary_row(run, "a_score")
+    assert (row.runs, row.decides) == (4, True)
+
+
+def test_the_text_of_a_record_is_made_once_as_long_as_nothing_it_depends_on_changes() -> None:
+    history, texts, made = run_of({"docs": {2: 0.5, 4: math.nan, 6: 0.7}}).history, RecordTexts(), []
+
+    def make(record: EvalRecord) -> str:
+        made.append(record.step)
+        return f"{record.step}"
+
+    for step, names, expected in [(2, ["docs"], [2]), (6, ["docs"], [4, 6]), (6, ["docs"], []), (4, ["x"], [2, 4])]:
+        made.clear()
+        # As new objects of the same values, as where two callbacks measure at one step.
+        same = History(replace(record, metrics=dict(record.metrics)) for record in history.upto(step))
+        assert texts.of(same, names, make) == [str(record.step) for record in same]
+        assert made == expected
+
+
+def test_a_training_that_stopped_early_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fake = Fake(at_steps(0.5, 0.4, 0.3, 0.2))
+    make_trainer(tmp_path, [EvaluatorCallback(fake, every=2, early_stopping_patience=2)]).train()
+    told = "training stopped at step 6 of 8: 2 evaluations of fake_score without improvement"
+    assert told in capsys.readouterr().out
+    make_trainer(tmp_path, [EvaluatorCallback(Fake(), every=2)]).train()
+    assert "training stopped" not in capsys.readouterr().out
+
+
+def test_resuming_a_run_that_has_ended_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    saves = {"save_strategy": "steps", "save_steps": 4}
+    make_trainer(tmp_path, [EvaluatorCallback(Fake(), every=4)], **saves).train()
+    assert "nothing is trained" not in caplog.text
+    make_trainer(tmp_path, [EvaluatorCallback(Fake(), every=4)], **saves).train(resume_from_checkpoint=True)
+    assert "step 8 is the last of this run: nothing is trained" in caplog.text

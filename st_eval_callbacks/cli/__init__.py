@@ -29,9 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f'st-eval needs {" and ".join(missing)}: pip install "st-eval-callbacks[report]"\n')
         return 1
     from .app import build_app
+    from .output import nothing_unprintable
 
     try:
-        build_app()(args=given, prog_name="st-eval")
+        with nothing_unprintable():
+            build_app()(args=given, prog_name="st-eval")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..report.comparison import Change, Comparison, Side, common_metrics, compare
 from ..report.numbers import value_format
+from ..report.run import checkpoint_of
 from .output import interval, number, write_json, write_lines, write_table
 from .problems import Problem, matching, telling
 from .reading import kept_values, read_run
@@ -34,7 +36,9 @@ def add_to(app: typer.Typer) -> None:
     runs = typer.Argument(
         help="Two or more runs or checkpoints; the first is the baseline.", metavar="RUN_A RUN_B ..."
     )
-    metrics = typer.Option(None, "--metric", metavar="GLOB", help="Only metrics like this; may be given again.")
+    metrics = typer.Option(
+        None, "--metric", "--metrics", metavar="GLOB", help="Only metrics like this; may be given again."
+    )
     step = typer.Option(None, "--step", metavar="N", help="Compare at this step, not at each run's best.")
     as_json = typer.Option(False, "--json", help="JSON instead of a table.")
 
@@ -58,11 +62,15 @@ def compare_paths(paths: Sequence[Path], patterns: Sequence[str], step: int | No
     Raises:
         Problem: When a run, a step or a metric is not there.
     """
-    sides = []
+    sides: list[Side] = []
+    notes: list[str] = []
     for path, label in zip(paths, _labels(paths), strict=True):
         run = read_run(path)
         # The history of a checkpoint ends at its step.
-        own = run.history.records[-1].step if path.name.startswith("checkpoint-") else None
+        checkpoint = checkpoint_of(path)
+        own = run.history.records[-1].step if checkpoint is not None else None
+        if step is None and checkpoint is not None and checkpoint.name != f"checkpoint-{own}":
+            notes.append(f"{label}: nothing was measured at {checkpoint.name}; this is step {own}.")
         try:
             sides.append(Side.of(run, label, own if step is None else step))
         except LookupError as error:
@@ -70,11 +78,12 @@ def compare_paths(paths: Sequence[Path], patterns: Sequence[str], step: int | No
         kept_values(sides[-1].kept, sides[-1].record.step)
     names = common_metrics([side.run for side in sides])
     if not names:
-        raise Problem("the runs have no metric in common.")
+        each = [f"{side.label} has {', '.join(side.run.history.metric_names()[:3])} ..." for side in sides]
+        raise Problem(f"the runs have no metric in common: {'; '.join(each)}.")
     found = compare(sides, matching(patterns, names) if patterns else names)
     if not found.metrics:
         raise Problem(f"the runs have no metric in common at these steps. {' '.join(found.notes)}")
-    return found
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
@@ -107,6 +116,9 @@ def _show(found: Comparison) -> None:
     if counts:
         over = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         notes.insert(0, f"p: paired randomisation test over {over} items; not corrected for the number of metrics.")
+    lower = [row.metric for row in found.metrics if not row.greater_is_better]
+    if lower:
+        notes.insert(0, f"less is better: {', '.join(lower)}")
     if notes:
         write_lines("", *notes)
 
@@ -124,6 +136,7 @@ def _as_json(found: Comparison) -> dict[str, Any]:
     metrics = [
         {
             "metric": row.metric,
+            "greater_is_better": row.greater_is_better,
             "values": row.values,
             "changes": [None if one is None else _change_as_json(one) for one in row.changes],
         }

@@ -39,17 +39,23 @@ def load_build(given: str) -> Callable[..., Any]:
 
 
 def build_evaluators(build: Callable[..., Any], model: Any) -> Any:
-    """Call the function: with the model where its first parameter asks for it.
+    """Call the function: with the model where a parameter is called so, or the first one has to be given.
 
     Raises:
         Problem: When the function fails.
     """
-    parameters = list(inspect.signature(build).parameters.values())
-    first = parameters[0] if parameters else None
-    asks = first is not None and (first.name == "model" or first.default is first.empty)
     try:
-        return build(model) if asks and first is not None and first.kind is not first.VAR_KEYWORD else build()
-    except Exception as error:
+        parameters = inspect.signature(build).parameters
+        first, named = next(iter(parameters.values()), None), parameters.get("model")
+        if named is not None and named.kind in (named.POSITIONAL_OR_KEYWORD, named.KEYWORD_ONLY):
+            built = build(model=model)
+        elif first is not None and first.default is first.empty and first.kind is not first.VAR_KEYWORD:
+            built = build(model)
+        else:
+            built = build()
+        # A generator fails only when it is asked for what it yields.
+        return list(built) if inspect.isgenerator(built) else built
+    except (Exception, SystemExit) as error:
         name = getattr(build, "__name__", FUNCTION)
         raise Problem(f"{name}() failed: {type(error).__name__}: {error} (--traceback shows where)") from error
 
@@ -58,7 +64,7 @@ def _import(source: str) -> ModuleType:
     path = Path(source)
     is_file = source.endswith(".py")
     if is_file and not path.is_file():
-        beside = [one.name for one in path.parent.glob("*.py")]
+        beside = [one.name for one in path.parent.glob("*.py") if one.is_file()]
         raise Problem(f"there is no file {source}.{did_you_mean(path.name, beside)}")
     # As `python file.py` does, so that it finds what lies beside it.
     sys.path.insert(0, str(path.resolve().parent) if is_file else "")
@@ -73,5 +79,5 @@ def _import(source: str) -> ModuleType:
         sys.modules[name] = module
         spec.loader.exec_module(module)
         return module
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Problem(f"{source} fails: {type(error).__name__}: {error} (--traceback shows where)") from error

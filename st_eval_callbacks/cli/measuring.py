@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -93,6 +94,9 @@ def measure(
             known_names(tasks, model)
         except (TypeError, ValueError) as error:
             raise Problem(str(error)) from error
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise Problem(f"the evaluators cannot be made ready: {told} (--traceback shows where)") from error
         folder = output_path(tasks) if distributed.is_main_process() else None
     settings = EvalSettings(
         show_progress_bar=distributed.is_main_process() and sys.stderr.isatty(), batch_size=batch_size
@@ -114,7 +118,7 @@ def own_folder(name: str) -> Path:
     """Where results of a model go when the user names no folder."""
     from ..writers.files import safe_name
 
-    path = Path(name).absolute() if Path(name).exists() else Path(name)
+    path = Path(os.path.abspath(name)) if Path(name).exists() else Path(name)
     parts = path.parts[-2:] if path.name.startswith("checkpoint-") else path.parts[-1:]
     return Path("evaluation") / safe_name("_".join(parts))
 

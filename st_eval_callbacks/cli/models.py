@@ -78,12 +78,19 @@ def load_model(name: str, kind: Kind | None = None, device: str | None = None) -
 
 
 def trained_steps(name: str) -> tuple[int, float]:
-    """Step and epoch that a checkpoint is of; 0 for any other model."""
+    """Step and epoch that a checkpoint is of; 0 for any other model.
+
+    Raises:
+        Problem: When its file cannot be read.
+    """
     path = Path(name) / "trainer_state.json"
     if not path.is_file():
         return 0, 0.0
-    state = json.loads(path.read_text(encoding="utf-8"))
-    return int(state["global_step"]), float(state.get("epoch") or 0.0)
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        return int(state["global_step"]), float(state.get("epoch") or 0.0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Problem(f"{path} is broken ({type(error).__name__}): delete it to evaluate the model.") from error
 
 
 def _refuse_what_is_no_model(name: str) -> None:

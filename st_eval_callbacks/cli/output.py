@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..report.numbers import value_format
+
+
+@contextlib.contextmanager
+def nothing_unprintable() -> Iterator[None]:
+    """Where stdout takes only some characters, such as ASCII, the others are shown as escapes."""
+    stdout = sys.stdout
+    if not isinstance(stdout, io.TextIOWrapper):
+        yield
+        return
+    before = stdout.errors
+    stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stdout.reconfigure(errors=before)
 
 
 def write_json(value: Any) -> None:

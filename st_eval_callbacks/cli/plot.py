@@ -28,7 +28,9 @@ def add_to(app: typer.Typer) -> None:
     import typer
 
     run = typer.Argument(help="output_dir of a run, or a checkpoint in it.", metavar="RUN")
-    metrics = typer.Option(None, "--metric", metavar="GLOB", help="Only metrics like this; may be given again.")
+    metrics = typer.Option(
+        None, "--metric", "--metrics", metavar="GLOB", help="Only metrics like this; may be given again."
+    )
     output = typer.Option(None, "--output", "-o", metavar="FILE", help=f"Where to write it, else {PLOT_FILE} in RUN.")
     as_json = typer.Option(False, "--json", help="JSON that says where the picture is.")
 
@@ -38,6 +40,10 @@ def add_to(app: typer.Typer) -> None:
         found = read_run(run)
         names = matching(metrics, found.history.metric_names()) if metrics else None
         path = output or found.folder / PLOT_FILE
+        if path.is_dir():
+            path = path / PLOT_FILE
+        elif not path.suffix:
+            path = path.with_name(f"{path.name}.png")
         from ..report.plot import plot
 
         try:

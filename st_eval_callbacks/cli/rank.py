@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from .reading import read_run
 
 if TYPE_CHECKING:
     import typer
+
+    from ..tasks import Task
 
 HELP = """Rank the evaluated steps of a run by a metric, and say which of them have a checkpoint on disk.
 
@@ -133,7 +136,6 @@ def rank_again(
     Raises:
         Problem: When there is no checkpoint or no such metric, or an evaluation fails.
     """
-    from ..selection import direction
     from .evaluators_file import load_build
     from .measuring import measure
 
@@ -146,12 +148,25 @@ def rank_again(
         measured = measure(str(path), build, lambda _: None, kind=None, device=device, batch_size=batch_size)
         metric = known_metric(by, list(measured.outcome.merged))
         owner = next(task for task, metrics in measured.outcome.metrics.items() if metric in metrics)
-        is_primary = metric == owner.primary_metric(measured.outcome.metrics[owner])
-        greater = direction(metric, owner if is_primary else None, None) and not lower_is_better
+        greater = not lower_is_better and _greater_is_better(run, metric, owner, measured.outcome.metrics[owner])
         record = run.history.at(step)
         logged = None if record is None else record.metrics.get(metric)
         places.append(Place(step, measured.epoch, measured.outcome.merged[metric], logged, path))
     return Ranking(metric, greater, True, _ranked(places, greater))
+
+
+def _greater_is_better(run: Run, metric: str, owner: Task, measured: Iterable[str]) -> bool:
+    """The direction of a metric: by the run where it knows it, by its evaluator, else by its name."""
+    from ..selection import direction
+
+    if metric in run.history.metric_names():
+        return run.greater_is_better(metric)
+    parts = owner.parts()
+    return parts[metric] if metric in parts else direction(metric, _owner_of_primary(owner, metric, measured), None)
+
+
+def _owner_of_primary(owner: Task, metric: str, measured: Iterable[str]) -> Task | None:
+    return owner if metric == owner.primary_metric(measured) else None
 
 
 def _ranked(places: list[Place], greater_is_better: bool) -> tuple[Place, ...]:

@@ -16,17 +16,19 @@ def read_run(path: Path) -> Run:
     Raises:
         Problem: When there is none, or nothing was evaluated in it.
     """
-    if not path.exists():
-        beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise Problem(f"there is no {path}.{did_you_mean(path.name, beside)}")
     try:
+        if not path.exists():
+            beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise Problem(f"there is no {path}.{did_you_mean(path.name, beside)}")
         run = Run.read(path)
     except FileNotFoundError as error:
         below = [one.parent.name for one in sorted(path.glob(f"*/{RUN_FILE}"))]
         hint = f" Runs in it: {', '.join(below)}." if below else ""
         raise Problem(f"{error}{hint}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Problem(f"{path} is not the log of a run; name the output_dir of one ({error!r}).") from error
+    except OSError as error:
+        raise Problem(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise Problem(f"{error} Name the output_dir of a run.") from error
     if not run.history:
         raise Problem(f"nothing was evaluated in the run of {path}.")
     return run

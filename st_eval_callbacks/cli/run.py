@@ -151,7 +151,9 @@ def _info(measured: Measured) -> Any:
         primary = task.primary_metric(metrics)
         greater = direction(primary, task, None)
         tables = tuple(task.csv_files())
-        evaluators.append(EvaluatorInfo(task.name, type(task.evaluator).__name__, primary, greater, metrics, tables))
+        parts = {name: better for name, better in task.parts().items() if name in metrics}
+        kind = type(task.evaluator).__name__
+        evaluators.append(EvaluatorInfo(task.name, kind, primary, greater, metrics, tables, parts))
     return RunInfo(evaluators[0].primary_metric, evaluators[0].greater_is_better, evaluators=tuple(evaluators))
 
 

@@ -23,7 +23,7 @@ HELP = """Show what a run measured: before training, at best, at last.
 \b
 Example:
   st-eval show runs/search_api_docs
-  st-eval show runs/search_api_docs --metrics "*ndcg*" --interval
+  st-eval show runs/search_api_docs --metric "*ndcg*" --interval
 """
 
 
@@ -32,7 +32,9 @@ def add_to(app: typer.Typer) -> None:
     import typer
 
     run = typer.Argument(help="output_dir of a run, or a checkpoint in it.", metavar="RUN")
-    metrics = typer.Option(None, "--metrics", metavar="GLOB", help="Only metrics like this, such as '*ndcg*'.")
+    metrics = typer.Option(
+        None, "--metric", "--metrics", metavar="GLOB", help="Only metrics like this; may be given again."
+    )
     everything = typer.Option(False, "--all", help="Every step and every metric.")
     with_interval = typer.Option(False, "--interval", help="95 % intervals, where values of single queries were kept.")
     as_json = typer.Option(False, "--json", help="JSON instead of a table.")
@@ -83,6 +85,9 @@ def _show_summary(run: Run, metrics: Sequence[str], with_interval: bool, as_json
         write_lines(f"* decides the best checkpoint: {checkpoint}")
     elif best is not None and len(run.history) > 1:
         write_lines(f"* decides the best: step {best.step}, of which no checkpoint is on disk")
+    lower = [row.metric for row in rows if not row.greater_is_better]
+    if lower:
+        write_lines(f"less is better: {', '.join(lower)}")
     if with_interval and not intervals:
         write_lines("no values of single queries were kept at these steps: keep_per_query=True keeps them")
 
@@ -101,7 +106,7 @@ def _intervals(run: Run, rows: Sequence[SummaryRow]) -> dict[str, MeanInterval]:
 
 def _row_as_json(row: SummaryRow, one: MeanInterval | None) -> dict[str, Any]:
     told = {name: getattr(row, name) for name in ("metric", "before", "best", "best_step", "last", "change", "runs")}
-    told.update(seconds=row.seconds, decides=row.decides)
+    told.update(seconds=row.seconds, decides=row.decides, greater_is_better=row.greater_is_better)
     return told if one is None else {**told, "interval": [one.low, one.high], "num_items": one.num_items}
 
 

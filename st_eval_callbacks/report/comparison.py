@@ -67,11 +67,13 @@ class ComparedMetric:
         metric: Log key without "eval_".
         values: Value by side; None where it was not measured at that step.
         changes: For each side but the first its change from that; None where one has no value.
+        greater_is_better: Whether higher values are better, as the first run has it.
     """
 
     metric: str
     values: tuple[float | None, ...]
     changes: tuple[Change | None, ...]
+    greater_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def compare(
             for side, value in zip(sides[1:], values[1:], strict=True)
         )
         if any(change is not None for change in changes):
-            compared.append(ComparedMetric(name, values, changes))
+            compared.append(ComparedMetric(name, values, changes, sides[0].run.greater_is_better(name)))
     return Comparison(tuple(sides), tuple(compared), tuple(_notes(sides, names, compared)))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..writers.per_query import item_files, read_items
@@ -36,8 +38,19 @@ class KeptItems:
             for files in self._files.values():
                 if step in files:
                     items = read_items(files[step])
+                    ids = _distinct(items.ids)
                     for metric, values in items.values.items():
                         if any(math.isfinite(value) for value in values):
-                            found[metric] = dict(zip(map(str, items.ids), values, strict=True))
+                            found[metric] = dict(zip(ids, values, strict=True))
             self._read[step] = found
         return self._read[step]
+
+
+def _distinct(ids: Iterable[str]) -> list[str]:
+    """Ids of which the second of the same text has " (2)" behind it, and so on: 7 and "7" are two items."""
+    counts: Counter[str] = Counter()
+    found = []
+    for one in ids:
+        counts[one] += 1
+        found.append(one if counts[one] == 1 else f"{one} ({counts[one]})")
+    return found

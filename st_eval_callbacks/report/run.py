@@ -36,14 +36,13 @@ class Run:
 
         Raises:
             FileNotFoundError: When nothing was logged there.
+            ValueError: When a file of the run cannot be read; names it.
         """
         path = Path(path)
         history = History.read(path)
-        folder = path
-        if path.is_file():
-            folder = path.parent
-        if folder.name.startswith("checkpoint-"):
-            folder = folder.parent
+        folder = path.parent if path.is_file() else path
+        if (checkpoint := checkpoint_of(path)) is not None:
+            folder = checkpoint.parent
         return cls(folder, history, read_run(folder) or _told_by_log(history))
 
     @classmethod
@@ -90,6 +89,14 @@ class Run:
         """The record of the best of any metric; of the deciding one, that which was kept as the best."""
         min_delta = self.info.min_delta if metric == self.info.deciding_metric else 0.0
         return self.history.best(metric, self.greater_is_better(metric), min_delta)
+
+
+def checkpoint_of(path: Path) -> Path | None:
+    """The checkpoint folder that a path is, or is a file of, also as "." in it; None for anything else."""
+    folder = path.parent if path.is_file() else path
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    return folder if folder.name.startswith("checkpoint-") else None
 
 
 def _told_by_log(history: History) -> RunInfo:

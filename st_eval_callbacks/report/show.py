@@ -87,12 +87,19 @@ def _notes(run: Run, rows: Sequence[SummaryRow], session: Session | None, best_c
     lower = [row.metric for row in rows if not row.greater_is_better]
     if lower:
         notes.append(f"less is better: {', '.join(lower)}")
+    ran = {name for record in run.history for name in record.seconds}
+    shown = {row.metric for row in rows}
+    silent = [one.name for one in run.info.evaluators if one.name in ran and not shown & set(run.shown_metrics(one))]
+    if silent:
+        notes.append(f"without any value: {', '.join(silent)}")
     if session is not None:
-        notes.append(str(session))
+        notes += [session.note, str(session)] if session.note else [str(session)]
     files = {"all values": run.folder / FILE_NAME, "curves": run.folder / PLOT_FILE}
     if best_checkpoint is not None:
         files["model card"] = Path(best_checkpoint) / "README.md"
-    return notes + [f"{name}: {path}" for name, path in files.items() if path.is_file()]
+    # The card beside a checkpoint tells what was known when it was saved.
+    later = {"model card": " (as of then; model.save_pretrained(folder) writes the final one)"}
+    return notes + [f"{name}: {path}{later.get(name, '')}" for name, path in files.items() if path.is_file()]
 
 
 def _display(table: str, notes: Sequence[str]) -> bool:

@@ -53,10 +53,12 @@ class Session:
     Attributes:
         seconds: Seconds since training began.
         evaluating: Of these, seconds by evaluator.
+        note: What else is to be said of it; "" for nothing.
     """
 
     seconds: float
     evaluating: Mapping[str, float]
+    note: str = ""
 
     def __str__(self) -> str:
         spent = math.fsum(self.evaluating.values())

@@ -38,18 +38,6 @@ def set_results(
     card.eval_results_dict.update({evaluator: dict(metrics) for evaluator, metrics in results.items()})
 
 
-def add_training_row(model: Any, epoch: float, step: int, values: Mapping[str, float]) -> None:
-    """Put values into the training table's row of a step, which is made when missing."""
-    card = card_data(model)
-    if card is None:
-        return
-    for row in reversed(card.training_logs):
-        if row["Step"] == step:
-            row.update(values)
-            return
-    card.training_logs.append({"Epoch": epoch, "Step": step, **values})
-
-
 def rebuild_training_table(
     model: Any, log_history: Sequence[Mapping[str, Any]], primary_metrics: Sequence[str]
 ) -> None:
@@ -65,18 +53,15 @@ def rebuild_training_table(
     card = card_data(model)
     if card is None:
         return
-    card.training_logs = []
+    rows: dict[int, dict[str, Any]] = {}
     # A loss of several parts has them logged beside it; the table shows only the whole.
     parts = {f"eval_{key}" for entry in log_history if "loss" in entry for key in entry if key != "loss"}
+    every = {key for key in set().union(*log_history) if key.startswith("eval_") and key.endswith("_loss")} - parts
     for entry in log_history:
         values: dict[str, Any] = {}
         if "loss" in entry:
             values["Training Loss"] = entry["loss"]
-        losses = {
-            key: value
-            for key, value in entry.items()
-            if key.startswith("eval_") and key.endswith("_loss") and key not in parts
-        }
+        losses = {key: value for key, value in entry.items() if key in every} if every else {}
         if list(losses) == ["eval_loss"]:
             values["Validation Loss"] = losses["eval_loss"]
         else:
@@ -84,7 +69,9 @@ def rebuild_training_table(
         measured = {name: entry[f"eval_{name}"] for name in primary_metrics if f"eval_{name}" in entry}
         values.update({name: math.nan if value is None else value for name, value in measured.items()})
         if values:
-            add_training_row(model, entry.get("epoch", 0.0), entry["step"], values)
+            row = rows.setdefault(entry["step"], {"Epoch": entry.get("epoch", 0.0), "Step": entry["step"]})
+            row.update(values)
+    card.training_logs = list(rows.values())
 
 
 def add_evaluation_seconds(model: Any, seconds: float) -> None:

@@ -37,13 +37,20 @@ def drop_rows_after(path: Path, step: int) -> None:
     """Take out the rows that a resumed run will write again, and a row that a crash cut short.
 
     Args:
-        path: A file of `append_row`'s form; nothing happens when it is missing.
+        path: A file of `append_row`'s form; nothing happens when it is missing, and one that cannot be read is kept
+            under another name.
         step: The last step whose rows stay.
     """
-    rows = _complete_rows(path)
-    if len(rows) < 1 or rows[0][:2] != ["epoch", "steps"]:
+    try:
+        rows = _complete_rows(path)
+        if len(rows) < 1 or rows[0][:2] != ["epoch", "steps"]:
+            return
+        kept = [row for row in rows[1:] if float(row[1]) <= step]
+    except (ValueError, csv.Error):
+        # Somebody has changed it, and no row could be added to it.
+        set_aside(path)
         return
-    replace_file(path, _text([rows[0], *(row for row in rows[1:] if float(row[1]) <= step)]))
+    replace_file(path, _text([rows[0], *kept]))
 
 
 def _complete_rows(path: Path) -> list[list[str]]:

@@ -640,3 +640,25 @@ def test_functions_that_return_a_number_are_logged_under_their_names(tmp_path: P
     assert logged(trainer, "eval_spread") == [(8, 0.25)]
     assert logged(trainer, "eval_depth") == [(8, 0.75)]
     assert trainer.args.metric_for_best_model == "eval_spread"
+
+
+@pytest.mark.parametrize("order", [("a", "a_b"), ("a_b", "a")])
+def test_a_metric_belongs_to_the_longest_name_that_begins_it(order: tuple[str, str], tmp_path: Path) -> None:
+    def measured(model: Any, output_path: Any = None, epoch: float = -1, steps: int = -1) -> dict[str, float]:
+        return {"x": 0.5, "y": steps / 10}
+
+    trainer = make_trainer(tmp_path, [EvaluatorCallback(dict.fromkeys(order, measured), every=4, primary="a_b_y")])
+    trainer.train()
+    assert trainer.state.best_metric == 0.8
+
+
+def test_evaluators_of_one_name_in_two_callbacks_are_refused(tmp_path: Path) -> None:
+    def callbacks(*evaluators: Any) -> list[Any]:
+        return [EvaluatorCallback(one, every=4) for one in evaluators]
+
+    other = Fake(0.5, "a", "other")
+    with pytest.raises(ValueError, match="two callbacks of this trainer have an evaluator called 'a'"):
+        make_trainer(tmp_path, callbacks(Fake(0.5, "a"), other)).train()
+    trainer = make_trainer(tmp_path, callbacks(Fake(0.5, "a"), {"b": other}))
+    trainer.train()
+    assert logged(trainer, "eval_b_a_other") == [(4, 0.5), (8, 0.5)]

@@ -10,7 +10,7 @@ import pytest
 from support.loop import Fake, at_steps, checkpoints, crash, make_trainer, pairs, read_results
 from transformers import EarlyStoppingCallback
 
-from st_eval_callbacks import EvaluatorCallback, History, last_checkpoint
+from st_eval_callbacks import EvaluatorCallback, History, Scheduled, last_checkpoint
 
 VALUES = at_steps(0.50, 0.55, 0.59, 0.62)
 LOSSES = at_steps(0.50, 0.45, 0.41, 0.38)
@@ -119,3 +119,12 @@ def test_an_earlier_run_keeps_its_run_file_beside_its_table(tmp_path: Path) -> N
         "evaluation_run.json",
         "evaluation_run.1.json",
     }
+
+
+def test_a_best_that_was_kept_below_the_model_before_training_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake = Scheduled(Fake({0: 0.5, 2: 0.45, 4: 0.52, 6: 0.5, 8: 0.5}), every=2, at_start=True)
+    make_trainer(tmp_path, [EvaluatorCallback(fake, min_delta=0.1)], save_strategy="steps", save_steps=4).train()
+    assert "no checkpoint beats the model before training" in caplog.text
+    assert "0.5000 at the start, 0.4500 at best" in caplog.text

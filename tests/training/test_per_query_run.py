@@ -141,3 +141,13 @@ def test_evaluators_that_only_the_callback_names_have_files_of_their_own(tmp_pat
     assert len(tables) == 2
     assert all(table["steps"].tolist() == [4, 8] for table in tables.values())
     assert len(list((tmp_path / "eval").glob("*predictions*.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_evaluators_whose_files_have_one_name_are_refused(keeps: bool, tmp_path: Path) -> None:
+    each = [triplets(similarity_fn_names=[name], write_csv=not keeps) for name in ("cosine", "dot")]
+    with pytest.raises(ValueError, match="'t' and 't_2' write files of the same name \\(triplet_evaluation_t\\)"):
+        make_trainer(tmp_path, [EvaluatorCallback(each, keep_per_query=keeps)]).train()
+    by_name = {"a": triplets("", similarity_fn_names=["cosine"]), "b": triplets("", similarity_fn_names=["dot"])}
+    make_trainer(tmp_path, [EvaluatorCallback(by_name, every=4, keep_per_query=True)]).train()
+    assert steps_of(tmp_path) == {"a_triplet_evaluation": [4, 8], "b_triplet_evaluation": [4, 8]}

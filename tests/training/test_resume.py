@@ -12,7 +12,7 @@ from support.loop import Fake, StopAt, at_steps, checkpoints, equal_weights, mak
 from support.models import tiny_model
 
 from st_eval_callbacks import EvaluatorCallback, History, Scheduled, last_checkpoint
-from st_eval_callbacks.evaluators import EmbeddingSimilarityEvaluator
+from st_eval_callbacks.evaluators import EmbeddingSimilarityEvaluator, TripletEvaluator
 
 SAVES: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4}
 
@@ -189,3 +189,39 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_resume_from(tmp_path: Pa
         trainer.train(resume_from_checkpoint=True)
     trainer.train(resume_from_checkpoint=last_checkpoint(tmp_path))
     assert trainer.state.global_step == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "is_kept"),
+    [
+        (b"\xff\xfes\x00t\x00", True),
+        (b"epoch;steps;fake_score\n0,5;2;0,1\n", True),
+        (b"epoch,steps,note\n0.5,2,good\n,,the best so far\n", True),
+        (b"epoch,steps\n0.5,3.0\n", True),
+        (b"epoch,steps\n0.5,2.0\n", False),
+        (b"", False),
+    ],
+)
+def test_a_table_that_somebody_has_changed_stops_no_resume_and_is_kept(
+    content: bytes, is_kept: bool, tmp_path: Path
+) -> None:
+    stopped_at(tmp_path, 5, EvaluatorCallback(Fake(0.5), every=2), **SAVES)
+    (tmp_path / "evaluation_results.csv").write_bytes(content)
+    make_trainer(tmp_path, [EvaluatorCallback(Fake(0.5), every=2)], **SAVES).train(resume_from_checkpoint=True)
+    assert list(results(tmp_path).index) == [2, 4, 6, 8]
+    aside = tmp_path / "evaluation_results.1.csv"
+    assert aside.exists() == is_kept
+    assert not is_kept or aside.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"epoch,steps,accuracy\n0.5,two,1\n", b"\xff\xfe"])
+def test_a_table_of_an_evaluator_that_somebody_has_changed_stops_no_resume(content: bytes, tmp_path: Path) -> None:
+    def callback() -> EvaluatorCallback:
+        return EvaluatorCallback(TripletEvaluator(["a cat"], ["a dog"], ["the fish"], name="t"), every=2)
+
+    stopped_at(tmp_path, 5, callback(), **SAVES)
+    table = tmp_path / "eval" / "triplet_evaluation_t_results.csv"
+    table.write_bytes(content)
+    make_trainer(tmp_path, [callback()], **SAVES).train(resume_from_checkpoint=True)
+    assert table.with_name("triplet_evaluation_t_results.1.csv").read_bytes() == content
+    assert list(pd.read_csv(table)["steps"]) == [6, 8]
