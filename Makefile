@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --no-input --disable-pip-version-check -c constraints.txt
 ARGS ?=
+# Two at a time, each file by one of them: a test computes in one thread, and some start processes of their own.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Models and data come with packages, so nothing may ask a hub.
 export HF_HUB_OFFLINE := 1
@@ -22,10 +24,10 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/search_api_docs.py $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 check: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
