@@ -68,7 +68,7 @@ def build(num_queries: int, num_hits: int, with_ranx: bool = False) -> Case:
     result = SearchResult(hits, num_nonfinite=0, num_tied=None, watched_scores=None)
 
     def by_ours() -> dict[str, float]:
-        values = measure(hits, result, our_evaluator._judgements, our_evaluator.wanted(), ties="id")
+        values = measure(hits, result, our_evaluator.data.judged, our_evaluator.wanted(), our_evaluator.conventions)
         return {f"{name}@{cutoff}": float(value.mean()) for (name, cutoff), value in values.items()}
 
     def by_st() -> dict[str, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,6 +176,19 @@ def test_a_group_is_measured_from_the_command_line_into_a_file(tmp_path: Path) -
     assert row.count("|") == text.splitlines()[text.splitlines().index("## Distillation") + 2].count("|")
     for fact in ("Date", "Machine", "Load", "Threads: 1", "Versions", "sentence-transformers 6"):
         assert fact in text
+
+
+@needs_proc
+@pytest.mark.slow
+def test_every_group_runs_at_its_smallest(tmp_path: Path) -> None:
+    output = tmp_path / "results.md"
+    # In a process of its own: groups set the number of threads.
+    command = [sys.executable, "-m", "benchmarks", "--smallest", "--rounds", "1", "--output", str(output)]
+    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
+    text = output.read_text(encoding="utf-8")
+    of_their_own = {"search beside the matrix product", "growth of retrieval", "two processes"}
+    of_their_own |= {"training with the callback due at every step"}
+    assert [row for row in sorted(ROWS - of_their_own) if f"| {row} |" not in text] == []
 
 
 def test_an_unknown_group_is_refused_with_those_that_exist() -> None:

@@ -164,15 +164,15 @@ class InformationRetrievalEvaluator(FromFiles, RetrievalMetrics):
         self.csv_file = f"{stem}_results.csv"
         self.predictions_file = f"{stem}_predictions.jsonl"
         subset = Subset(max_queries, max_corpus, seed)
-        self._data = RetrievalSet.read(self.label, queries, corpus, relevant_docs, self.conventions, subset)
-        self.conventions.check_gain(self.label, self.wanted(), self._data.judged.largest_gain)
-        self.queries_ids, self.queries = self._data.query_ids, self._data.queries
-        self.corpus_ids, self.corpus = self._data.corpus_ids, self._data.corpus
+        self.data = RetrievalSet.read(self.label, queries, corpus, relevant_docs, self.conventions, subset)
+        self.conventions.check_gain(self.label, self.wanted(), self.data.judged.largest_gain)
+        self.queries_ids, self.queries = self.data.query_ids, self.data.queries
+        self.corpus_ids, self.corpus = self.data.corpus_ids, self.data.corpus
         self._pairs: JudgedPairs | None = None
         if ignore_unjudged or any(MEASURES[measure].needs_judged for measure, _ in self.wanted()):
-            self._pairs = JudgedPairs.read(relevant_docs, self.queries_ids, self._data.positions, self.conventions)
+            self._pairs = JudgedPairs.read(relevant_docs, self.queries_ids, self.data.positions, self.conventions)
         formats = checked_formats(write_predictions)
-        self._output = RetrievalOutput(self._data, relevant_docs, self.conventions, formats, num_worst)
+        self._output = RetrievalOutput(self.data, relevant_docs, self.conventions, formats, num_worst)
         self._given: tuple[Any, Any] = (None, None)
         self._found: dict[str, SearchResult] | None = None
         self._hits: dict[str, Hits] = {}
@@ -210,7 +210,7 @@ class InformationRetrievalEvaluator(FromFiles, RetrievalMetrics):
                 raise ValueError(
                     f"{self.label}: {len(corpus_embeddings)} corpus_embeddings for {len(self.corpus)} documents."
                 )
-            order = torch.tensor(self._data.order, device=corpus_embeddings.device)
+            order = torch.tensor(self.data.order, device=corpus_embeddings.device)
             corpus_embeddings = take(corpus_embeddings, order)
         self._given = (corpus_model, corpus_embeddings)
         try:
@@ -251,7 +251,7 @@ class InformationRetrievalEvaluator(FromFiles, RetrievalMetrics):
         queries = Wish(self.queries, self._query_options())
         if self._given != (None, None):
             return [queries]
-        return [queries, Wish(self._data.sorted_corpus, self._corpus_options(), streams=True)]
+        return [queries, Wish(self.data.sorted_corpus, self._corpus_options(), streams=True)]
 
     def prepare_sizes(self, scorer: Scorer) -> None:
         """Search in all sizes while the corpus passes once."""
@@ -269,7 +269,7 @@ class InformationRetrievalEvaluator(FromFiles, RetrievalMetrics):
         self._each, self._hits = {}, {}
         for function, result in found.items():
             hits = search.looked_at(result)
-            per_query = measure(hits, result, self._data.judged, self.wanted(), self.conventions, self._pairs)
+            per_query = measure(hits, result, self.data.judged, self.wanted(), self.conventions, self._pairs)
             if result.num_nonfinite:
                 warn_nonfinite(self.label, result.num_nonfinite, len(self.queries), "queries' scores")
                 per_query = {one: torch.full_like(values, math.nan) for one, values in per_query.items()}
@@ -283,7 +283,7 @@ class InformationRetrievalEvaluator(FromFiles, RetrievalMetrics):
 
     def _search(self) -> CorpusSearch:
         return CorpusSearch(
-            self._data,
+            self.data,
             self._pairs,
             self.conventions,
             self.wanted(),
