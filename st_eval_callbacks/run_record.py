@@ -18,14 +18,14 @@ from .evaluation import EvalSettings, Outcome, evaluate
 from .evaluators.together import inner_evaluators
 from .history import RUN_FILE, EvalRecord, History, LogReader
 from .plan import Plan
-from .selection import direction
+from .selection import describe
 from .tasks import Task
 from .trainer_link import TrainerLink
 from .writers import model_card, per_query
 from .writers.files import remove_leftovers, set_aside
 from .writers.record_texts import RecordTexts
 from .writers.results import FILE_NAME, PLOT_FILE, keep_foreign_results, write_results
-from .writers.run_file import EvaluatorInfo, RunInfo, write_run
+from .writers.run_file import RunInfo, write_run
 from .writers.tables import drop_rows_after
 
 logger = logging.getLogger(__name__)
@@ -70,19 +70,9 @@ class RunRecord:
             metrics = [name for name, owner in owners.items() if owner is task]
             if task in self.plan.others:
                 metrics = task.metric_names(self.link.model) or list(task.returned)
-            primary = task.primary_metric(metrics)
-            greater = primary is None or direction(primary, task, None)
-            evaluators.append(
-                EvaluatorInfo(
-                    name=task.name,
-                    kind=type(task.evaluator).__name__,
-                    primary_metric=primary,
-                    greater_is_better=selection.greater_is_better if primary == selection.metric else greater,
-                    metrics=tuple(metrics),
-                    tables=tuple(task.csv_files()),
-                    parts={name: better for name, better in task.parts().items() if name in metrics},
-                )
-            )
+            one = describe(task, metrics)
+            decides = one.primary_metric == selection.metric
+            evaluators.append(replace(one, greater_is_better=selection.greater_is_better) if decides else one)
         return RunInfo(selection.metric, selection.greater_is_better, selection.min_delta, tuple(evaluators))
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .tasks import Task
+from .writers.run_file import EvaluatorInfo
 
 logger = logging.getLogger(__name__)
 
@@ -205,4 +206,22 @@ def direction(metric: str | None, task: Task | None, stated: bool | None) -> boo
     raise ValueError(
         f"greater_is_better={stated} in the training arguments, but the evaluator {task.name if task else ''!r} says "
         f"{evaluator_says} of {metric!r}: set evaluator.greater_is_better or the argument so that they agree."
+    )
+
+
+def describe(task: Task, metrics: Sequence[str]) -> EvaluatorInfo:
+    """What a run's file says of an evaluator.
+
+    Args:
+        task: The evaluator.
+        metrics: Keys of its metrics, as far as known.
+    """
+    primary = task.primary_metric(metrics)
+    return EvaluatorInfo(
+        name=task.name,
+        kind=type(task.evaluator).__name__,
+        primary_metric=primary,
+        greater_is_better=primary is None or direction(primary, task, None),
+        metrics=tuple(metrics),
+        parts={name: better for name, better in task.parts().items() if name in metrics},
     )

@@ -142,19 +142,11 @@ def write_all(folder: Path, model: str, measured: Measured, seconds: float) -> d
 
 
 def _info(measured: Measured) -> Any:
-    from ..selection import direction
-    from ..writers.run_file import EvaluatorInfo, RunInfo
+    from ..selection import describe
+    from ..writers.run_file import RunInfo
 
-    evaluators = []
-    for task in measured.tasks:
-        metrics = tuple(measured.outcome.metrics[task])
-        primary = task.primary_metric(metrics)
-        greater = direction(primary, task, None)
-        tables = tuple(task.csv_files())
-        parts = {name: better for name, better in task.parts().items() if name in metrics}
-        kind = type(task.evaluator).__name__
-        evaluators.append(EvaluatorInfo(task.name, kind, primary, greater, metrics, tables, parts))
-    return RunInfo(evaluators[0].primary_metric, evaluators[0].greater_is_better, evaluators=tuple(evaluators))
+    evaluators = tuple(describe(task, list(measured.outcome.metrics[task])) for task in measured.tasks)
+    return RunInfo(evaluators[0].primary_metric, evaluators[0].greater_is_better, evaluators=evaluators)
 
 
 def _versions() -> dict[str, str]:

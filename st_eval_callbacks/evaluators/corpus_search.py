@@ -8,7 +8,8 @@ from typing import Any
 
 from ..encoding import EncodeOptions
 from ..kernels.topk import Hits
-from ..scorers import DenseScorer, Form, Scorer, SearchResult, Similarity, scorer_for
+from ..scorers import Form, Scorer, SearchResult, Similarity, scorer_for
+from ..scorers.embedding import EmbeddingScorer
 from .conventions import Conventions, Wanted
 from .hits import condensed, without_own
 from .judgements import JudgedPairs
@@ -66,14 +67,11 @@ class CorpusSearch:
             "watch": self._watch(),
             **({} if self.corpus_model is None else {"corpus_model": self.corpus_model}),
         }
-        given = (self.data.queries, corpus, self._depth(), functions)
-        if list(forms) == [Form()]:
-            return [scorer.search(*given, **settings)]
+        assert isinstance(scorer, EmbeddingScorer)
         if any(form.needs_ranges for form in forms):
             sample = self._sample(scorer)
             forms = [form.calibrated(sample) for form in forms]
-        assert isinstance(scorer, DenseScorer)
-        return scorer.search_forms(*given, forms, **settings)
+        return scorer.search_forms(self.data.queries, corpus, self._depth(), functions, forms, **settings)
 
     def looked_at(self, result: SearchResult) -> Hits:
         """The hits of a result without the documents that conventions leave out."""

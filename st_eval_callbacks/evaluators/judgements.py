@@ -38,18 +38,32 @@ def gains_of(relevant: Collection[str] | Mapping[str, float]) -> dict[str, float
 
 
 @dataclass(frozen=True)
-class JudgedPairs:
-    """All pairs of query and document that somebody judged, relevant or not.
+class Pairs:
+    """Pairs of query and document.
 
     Attributes:
-        query: (J,) int64, row of the query.
-        position: (J,) int64, position in the corpus; -1 where the document is not in it.
-        known: (D,) int64, positions of documents that were judged for any query, also one that is left out.
-        num_nonrelevant: (Q,) int64, documents judged not relevant to each query.
+        query: (P,) int64, row of the query.
+        position: (P,) int64, position in the corpus; -1 where the document is not in it.
     """
 
     query: Tensor
     position: Tensor
+
+    def present(self) -> tuple[Tensor, Tensor]:
+        """Query and position of the pairs whose document is in the corpus."""
+        inside = self.position >= 0
+        return self.query[inside], self.position[inside]
+
+
+@dataclass(frozen=True)
+class JudgedPairs(Pairs):
+    """All pairs of query and document that somebody judged, relevant or not.
+
+    Attributes:
+        known: (D,) int64, positions of documents that were judged for any query, also one that is left out.
+        num_nonrelevant: (Q,) int64, documents judged not relevant to each query.
+    """
+
     known: Tensor
     num_nonrelevant: Tensor
 
@@ -73,11 +87,6 @@ class JudgedPairs:
         known = {positions[doc] for docs in relevant_docs.values() for doc in judged_of(docs) if doc in positions}
         return cls(*(torch.tensor(one, dtype=torch.int64) for one in (rows, places, sorted(known), num_nonrelevant)))
 
-    def present(self) -> tuple[Tensor, Tensor]:
-        """Query and position of the pairs whose document is in the corpus."""
-        inside = self.position >= 0
-        return self.query[inside], self.position[inside]
-
     def among(self, positions: Tensor) -> JudgedHits:
         """Which of (Q, k) hits are judged, by their positions."""
         positions = positions.cpu()
@@ -90,12 +99,10 @@ class JudgedPairs:
 
 
 @dataclass(frozen=True)
-class Judgements:
+class Judgements(Pairs):
     """All pairs of query and document with a gain above 0.
 
     Attributes:
-        query: (R,) int64, row of the query.
-        position: (R,) int64, position in the corpus; -1 where the document is not in it.
         gains: (R,) float64, above 0.
         num_relevant: (Q,) int64, relevant documents of each query, in the corpus or not.
         ideal_gains: (Q, m) float64, gains of each query in descending order, padded with 0; None when all are 1.
@@ -103,8 +110,6 @@ class Judgements:
         relevance_threshold: Least gain of a relevant document; None for any above 0.
     """
 
-    query: Tensor
-    position: Tensor
     gains: Tensor
     num_relevant: Tensor
     ideal_gains: Tensor | None
@@ -161,11 +166,6 @@ class Judgements:
             num_missing=num_missing,
             relevance_threshold=conventions.relevance_threshold,
         )
-
-    def present(self) -> tuple[Tensor, Tensor]:
-        """Query and position of the pairs whose document is in the corpus."""
-        inside = self.position >= 0
-        return self.query[inside], self.position[inside]
 
     @property
     def largest_gain(self) -> float:

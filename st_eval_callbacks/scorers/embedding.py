@@ -153,52 +153,10 @@ class EmbeddingScorer:
         return {name: torch.cat(shared.gather(part)) for name, part in scores.items()}
 
     def search(
-        self,
-        queries: Sequence[Any],
-        corpus: Any,
-        k: int,
-        similarities: Mapping[str, Any],
-        *,
-        query_options: EncodeOptions | None = None,
-        corpus_options: EncodeOptions | None = None,
-        corpus_chunk_size: int = 50000,
-        track_ties: bool = False,
-        watch: tuple[Tensor, Tensor] | None = None,
-        corpus_model: Any = None,
+        self, queries: Sequence[Any], corpus: Any, k: int, similarities: Mapping[str, Any], **settings: Any
     ) -> dict[str, SearchResult]:
-        """The k best documents for each query, the corpus passing once for all similarity functions.
-
-        Args:
-            queries: Q queries.
-            corpus: N documents, or their embeddings; ties go to the one that stands first.
-            k: Hits to keep for each query, at least 1.
-            similarities: Similarity functions, or their names, by the name of their result.
-            query_options: How queries are encoded; None encodes them as queries.
-            corpus_options: How documents are encoded; None encodes them as documents.
-            corpus_chunk_size: Most documents encoded at once. The result does not depend on it.
-            track_ties: Whether to count the documents tied with the k-th hit.
-            watch: (W,) query and (W,) position in the corpus of pairs whose scores are wanted.
-            corpus_model: Another model that encodes the corpus.
-
-        Returns:
-            What was found, by name.
-
-        Raises:
-            ValueError: When a similarity function is unknown or `k` is below 1.
-        """
-        [found] = self.search_forms(
-            queries,
-            corpus,
-            k,
-            similarities,
-            [Form()],
-            query_options=query_options,
-            corpus_options=corpus_options,
-            corpus_chunk_size=corpus_chunk_size,
-            track_ties=track_ties,
-            watch=watch,
-            corpus_model=corpus_model,
-        )
+        """What `search_forms` finds with whole embeddings; it says what the arguments are."""
+        [found] = self.search_forms(queries, corpus, k, similarities, [Form()], **settings)
         return found
 
     def search_forms(
@@ -216,19 +174,19 @@ class EmbeddingScorer:
         watch: tuple[Tensor, Tensor] | None = None,
         corpus_model: Any = None,
     ) -> list[dict[str, SearchResult]]:
-        """What `search` finds with embeddings in each of several forms, the corpus passing once for all.
+        """The k best documents for each query, with embeddings in several forms, the corpus passing once for all.
 
         Args:
-            queries: See `search`, as for all that follow but `forms`.
-            corpus: N documents, or their embeddings.
-            k: Hits to keep for each query.
-            similarities: Similarity functions by name.
-            forms: Forms of the embeddings that the options ask for.
-            query_options: How queries are encoded.
-            corpus_options: How documents are encoded.
-            corpus_chunk_size: Most documents encoded at once.
-            track_ties: Whether to count ties.
-            watch: Pairs whose scores are wanted.
+            queries: Q queries.
+            corpus: N documents, or their embeddings; ties go to the one that stands first.
+            k: Hits to keep for each query, at least 1.
+            similarities: Similarity functions, or their names, by the name of their result.
+            forms: Forms of the embeddings that the options ask for; others than whole ones need dense embeddings.
+            query_options: How queries are encoded; None encodes them as queries.
+            corpus_options: How documents are encoded; None encodes them as documents.
+            corpus_chunk_size: Most documents encoded at once. The result does not depend on it.
+            track_ties: Whether to count the documents tied with the k-th hit.
+            watch: (W,) query and (W,) position in the corpus of pairs whose scores are wanted.
             corpus_model: Another model that encodes the corpus.
 
         Returns:

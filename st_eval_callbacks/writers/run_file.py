@@ -24,7 +24,6 @@ class EvaluatorInfo:
         primary_metric: Log key without "eval_", or None while it is unknown.
         greater_is_better: Whether higher values of that are better.
         metrics: Log keys without "eval_", as far as known.
-        tables: File names of the tables it appends to, inside `eval/`.
         parts: Primary metrics of its sizes, or of the evaluators it runs one after another, and whether higher values
             of each are better.
     """
@@ -34,7 +33,6 @@ class EvaluatorInfo:
     primary_metric: str | None
     greater_is_better: bool
     metrics: tuple[str, ...] = ()
-    tables: tuple[str, ...] = ()
     parts: Mapping[str, bool] = field(default_factory=dict)
 
 
@@ -112,8 +110,7 @@ def read_run(folder: Path) -> RunInfo | None:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
         evaluators = tuple(
-            EvaluatorInfo(**_known(one, EvaluatorInfo), metrics=tuple(one["metrics"]), tables=tuple(one["tables"]))
-            for one in given["evaluators"]
+            EvaluatorInfo(**_known(one, EvaluatorInfo), metrics=tuple(one["metrics"])) for one in given["evaluators"]
         )
         return RunInfo(**_known(given, RunInfo), evaluators=evaluators)
     except (ValueError, KeyError, TypeError) as error:
@@ -122,5 +119,5 @@ def read_run(folder: Path) -> RunInfo | None:
 
 def _known(given: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """The fields that are read as they are; what a newer version has written besides is passed over."""
-    names = {one.name for one in fields(kind)} - {"evaluators", "metrics", "tables"}
+    names = {one.name for one in fields(kind)} - {"evaluators", "metrics"}
     return {name: value for name, value in given.items() if name in names}
