@@ -220,9 +220,9 @@ class EmbeddingScorer:
             ]
             for documents in self._noted(rows, blocks):
                 for form, by_name in zip(forms, searches, strict=True):
-                    formed = form.of(documents)
-                    for search in by_name.values():
-                        search.add(formed)
+                    for formed in form.portions(documents):
+                        for search in by_name.values():
+                            search.add(formed)
         return [
             {
                 name: found_by_all(search, k, places, track_ties=track_ties, watch=watch)

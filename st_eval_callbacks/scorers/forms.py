@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..encoding.tables import normalised, truncated
 from ..kernels.quantise import needs_ranges, quantise, ranges_of
+
+# Rows that are quantised at a time: a search scores about as many.
+_PORTION = 4096
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,14 @@ class Form:
         rows = rows if self.truncate_dim is None else truncated(rows, self.truncate_dim)
         return rows if self.precision is None else quantise(normalised(rows.float()), self.precision, self.ranges)
 
+    def portions(self, rows: Any) -> Iterator[Any]:
+        """The same in portions, of which only one is in memory at a time where they are copies."""
+        if self.precision is None:
+            yield self.of(rows)
+            return
+        for start in range(0, len(rows), _PORTION):
+            yield self.of(rows[start : start + _PORTION])
+
     @property
     def needs_ranges(self) -> bool:
         """Whether it has to be calibrated before use."""
@@ -39,5 +52,6 @@ class Form:
         """This form with the ranges of some whole rows, where it needs any."""
         if not self.needs_ranges:
             return self
-        kept = rows if self.truncate_dim is None else truncated(rows, self.truncate_dim)
-        return Form(self.truncate_dim, self.precision, ranges_of(normalised(kept.float())))
+        plain = Form(self.truncate_dim, "float32")
+        ranges = torch.stack([ranges_of(portion) for portion in plain.portions(rows)])
+        return Form(self.truncate_dim, self.precision, torch.stack([ranges[:, 0].amin(0), ranges[:, 1].amax(0)]))
