@@ -17,6 +17,8 @@ from .forms import Form
 from .found import found_by_all, own_pairs
 from .scorer import SearchResult, Wish
 
+_QUANTISED_AT_ONCE = 16384
+
 
 class EmbeddingScorer:
     """A model that embeds inputs, as a scorer.
@@ -205,7 +207,9 @@ class EmbeddingScorer:
             if given is None:
                 places = current.own_places(corpus)
                 model = self.model if corpus_model is None else corpus_model
-                size = min(corpus_chunk_size, self.most_at_once or corpus_chunk_size)
+                # Of a corpus that is quantised some documents are kept already, which makes a block a copy.
+                most = _QUANTISED_AT_ONCE if any(form.precision for form in forms) else self.most_at_once
+                size = min(corpus_chunk_size, most or corpus_chunk_size)
                 blocks = current.stream(model, corpus, corpus_options, size, places, least=self.least_at_once)
             else:
                 own = shares().part(len(given))
